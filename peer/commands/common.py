@@ -1,0 +1,95 @@
+"""What several commands share: options, JSON, tables, sizes and times as people read them.
+
+Neighbours: all other modules of ``commands``.  Invariants: nothing heavy is imported here.
+"""
+
+import json
+import math
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from peer.home import default_home
+
+HomeOption = Annotated[
+    Path | None,
+    typer.Option("--home", help="The peer's home.  [default: $SUSURRUS_HOME or ~/.susurrus]", show_default=False),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+
+
+def home_path(given: Path | None) -> Path:
+    """The home that a command is about, absolute."""
+    return (given.expanduser() if given else default_home()).absolute()
+
+
+def print_json(document: Any) -> None:
+    """``document`` on standard output; what is not a number becomes null, as JSON has no such numbers."""
+    typer.echo(json.dumps(_finite(document), indent=2 if sys.stdout.isatty() else None, allow_nan=False))
+
+
+def say(sentence: str) -> None:
+    """A remark for people: standard error, so that standard output holds the result alone."""
+    typer.echo(sentence, err=True)
+
+
+def table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> str:
+    """Rows as aligned text; ``columns`` maps keys to headings, in order."""
+    cells = [list(columns.values())] + [[shown(row.get(key)) for key in columns] for row in rows]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells
+    )
+
+
+def shown(value: object) -> str:
+    """One value of a table."""
+    match value:
+        case None:
+            return "-"
+        case bool():
+            return "yes" if value else "no"
+        case float():
+            return f"{value:.4g}" if math.isfinite(value) else "-"
+        case list() | tuple():
+            return ", ".join(shown(item) for item in value) or "-"
+        case _:
+            return str(value)
+
+
+def date(seconds: float) -> str:
+    """Unix seconds as a date."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def clock(seconds: float | None) -> str:
+    """Unix seconds as the local time of day."""
+    return "-" if seconds is None else time.strftime("%H:%M:%S", time.localtime(seconds))
+
+
+def size(count: float | None) -> str:
+    """Bytes as people read them."""
+    if count is None:
+        return "-"
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+def _finite(value: Any) -> Any:
+    match value:
+        case float() if not math.isfinite(value):
+            return None
+        case dict():
+            return {key: _finite(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_finite(item) for item in value]
+        case _:
+            return value

@@ -1,0 +1,209 @@
+"""``susurrus init``: make this machine's peer home, or renew its membership.
+
+Neighbours: ``peer.home`` writes it whole or not at all, ``peer.config`` reads what is written here.
+Invariants: nothing is overwritten; ``--renew`` replaces the certificate chain and nothing else; the configuration
+written is checked before anything is on disk.
+"""
+
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from peer.commands.common import HomeOption, JsonOption, date, home_path, print_json, say
+from peer.config import DataBinding, check_flags, parse_config
+from peer.files import read_bytes
+from peer.home import CONFIG, KEY, create_home, read_chain, read_key, require_home, write_chain
+from peer.toml import key as toml_key
+from peer.toml import listed, quoted
+from protocol.base.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from protocol.identity.admission import Chain, JoinToken
+    from protocol.identity.keys import SigningKey
+
+MAX_TOKEN_FILE = 16 * 2**10
+
+
+def init(
+    home: HomeOption = None,
+    token: Annotated[
+        str | None, typer.Option(help="A join token (others can see it in the list of processes).", show_default=False)
+    ] = None,
+    token_file: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A file with a join token; - for standard input.", show_default=False),
+    ] = None,
+    data: Annotated[Path | None, typer.Option(metavar="FILE", help="This peer's records.", show_default=False)] = None,
+    schema: Annotated[
+        str | None, typer.Option(metavar="NAME", help="What tasks call such records.", show_default=False)
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="The column to predict.", show_default=False)
+    ] = None,
+    listen: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Where others reach this peer.", show_default="0.0.0.0:7390")
+    ] = None,
+    seed: Annotated[
+        list[str] | None,
+        typer.Option(metavar="HOST:PORT", help="A peer to ask first; may be repeated.", show_default=False),
+    ] = None,
+    preset: Annotated[str | None, typer.Option(help="Timing: local, lan or wan.", show_default="lan")] = None,
+    renew: Annotated[
+        bool, typer.Option("--renew", help="Use the token to renew the membership of an existing home.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Make this machine's peer home: identity, membership, config.toml with comments."""
+    path = home_path(home)
+    joined = _read_token(token, token_file)
+    if renew:
+        if any(given is not None for given in (data, schema, target, listen, seed, preset)):
+            raise ConfigurationError(["--renew changes the membership only; change the rest in config.toml"])
+        chain: "Chain | None" = _renew(path, joined)
+        key = read_key(path / KEY, "the peer's key")
+    else:
+        binding = _binding(data, schema, target)
+        flags = {"peer.listen": listen, "peer.seeds": seed, "peer.preset": preset}
+        check_flags(flags)
+        seeds = list(dict.fromkeys([*(seed or ()), *(joined.seeds if joined else ())]))
+        text = config_text(listen=listen, seeds=seeds, preset=preset, data=binding)
+        parse_config(path, text)
+        key, chain = _make(path, joined, text)
+    _tell(path, key, chain, renewed=renew, as_json=as_json)
+
+
+def _make(path: Path, joined: "JoinToken | None", text: str) -> "tuple[SigningKey, Chain | None]":
+    from peer.entropy import SystemEntropy
+    from protocol.identity.admission import admit
+    from protocol.identity.keys import SigningKey
+
+    key = SigningKey.from_seed(SystemEntropy().token(32))
+    chain = admit(joined, key.public_bytes, time.time()) if joined else None
+    create_home(path, seed=key.seed, chain=chain.encode() if chain else None, config=text)
+    return key, chain
+
+
+def _renew(path: Path, joined: "JoinToken | None") -> "Chain":
+    from protocol.identity.admission import admit
+
+    require_home(path)
+    if joined is None:
+        raise ConfigurationError(["--renew needs a join token: --token-file FILE"])
+    key = read_key(path / KEY, "the peer's key")
+    chain = admit(joined, key.public_bytes, time.time())
+    try:
+        held = read_chain(path)
+    except ConfigurationError:
+        held = None  # damaged: renewing is the remedy
+    if held is not None and held.network != chain.network:
+        raise ConfigurationError(
+            [
+                f"{path} belongs to network {held.network.hex()}, the token to {chain.network.hex()}; "
+                "make another home for it"
+            ]
+        )
+    write_chain(path, chain.encode())
+    return chain
+
+
+def _read_token(token: str | None, file: Path | None) -> "JoinToken | None":
+    """The token given by flag, file or environment; a flag wins over the environment."""
+    from protocol.identity.admission import decode_token
+
+    if token is not None and file is not None:
+        raise ConfigurationError(["give the token either as --token or as --token-file, not both"])
+    if token is None and file is None:
+        token = os.environ.get("SUSURRUS_TOKEN") or None
+        named = os.environ.get("SUSURRUS_TOKEN_FILE") or None
+        file = Path(named) if token is None and named else None
+    if file is not None:
+        if str(file) == "-":
+            token = sys.stdin.read(MAX_TOKEN_FILE)
+        else:
+            token = read_bytes(file.expanduser(), "the token file", limit=MAX_TOKEN_FILE).decode("utf-8", "replace")
+    return None if token is None else decode_token(token.strip())
+
+
+def _binding(data: Path | None, schema: str | None, target: str | None) -> DataBinding | None:
+    if data is None:
+        if schema is not None or target is not None:
+            raise ConfigurationError(["--schema and --target say how to read --data FILE; give that too"])
+        return None
+    problems = []
+    data = data.expanduser().absolute()
+    if not data.is_file():
+        problems.append(f"--data: there is no file {data}")
+    if schema is None:
+        problems.append("--data needs --schema NAME: what tasks call such records (for example digits)")
+    if problems or schema is None:
+        raise ConfigurationError(problems)
+    return DataBinding(schema=schema, path=data, target=target)
+
+
+def config_text(
+    *,
+    listen: str | None = None,
+    seeds: list[str] | None = None,
+    preset: str | None = None,
+    data: DataBinding | None = None,
+) -> str:
+    """``config.toml`` of a new home: what was chosen, and what else could be, in comments."""
+
+    def line(key: str, value: str, chosen: bool) -> str:
+        return f"{key} = {value}" if chosen else f"# {key} = {value}"
+
+    parts = [
+        "# A susurrus peer.  Flags of `susurrus run` win over SUSURRUS_* variables, those over this file.",
+        "",
+        "[peer]",
+        line("listen", quoted(listen or "0.0.0.0:7390"), listen is not None) + "   # port 0: the system chooses one",
+        '# advertise = []            # addresses to tell others, as "host:port"; empty: this machine\'s own',
+        line("seeds", listed(seeds or []), bool(seeds)) + "   # peers to ask first",
+        line("preset", quoted(preset or "lan"), preset is not None) + "   # timing: local, lan or wan (phones)",
+        '# kem = "x25519"             # or "hybrid": also safe against quantum computers, larger messages',
+        "",
+        "# This peer's records: one section for each schema that tasks name.",
+    ]
+    if data is None:
+        parts += ["# [data.digits]", '# path = "shard.csv"         # relative to this file', '# target = "digit"']
+    else:
+        parts += [f"[data.{toml_key(data.schema)}]", f"path = {quoted(str(data.path))}"]
+        parts += [f"target = {quoted(data.target)}" if data.target is not None else '# target = "COLUMN"']
+    parts += [
+        '# format = "auto"            # or csv, npz, libsvm',
+        "# features = []              # this file's columns in the schema's order; empty: the schema's own names",
+        "",
+        "[limits]",
+        "# collusion_threshold = 2    # decline tasks that promise less (S)",
+        "# minimum_cohort = 3         # decline tasks that publish sums of fewer contributions (K)",
+        '# submitters = ["any"]       # or the ids of the peers whose tasks to accept',
+        "# rounds_per_hour = 0        # 0: as many as come",
+        "",
+        "[log]",
+        '# level = "info"             # debug, info, warning, error',
+        '# format = "plain"           # or json',
+        "",
+        "# [models]                   # classes of your own, for tasks that ask for them by name",
+        '# mine = "my_package.my_module:MyModel"',
+    ]
+    return "\n".join(parts) + "\n"
+
+
+def _tell(path: Path, key: "SigningKey", chain: "Chain | None", *, renewed: bool, as_json: bool) -> None:
+    network = chain.network.hex() if chain else None
+    expires = chain.expires if chain else None
+    if as_json:
+        document = {"home": str(path), "peer": key.peer_id.hex(), "network": network, "expires": expires}
+        print_json(document | {"config": str(path / CONFIG)})
+        return
+    say(f"{'renewed' if renewed else 'made'} the peer's home {path}")
+    typer.echo(f"peer     {key.peer_id.hex()}")
+    if chain is None:
+        say(f"it is in no network yet; join one with: susurrus init --home {path} --renew --token-file FILE")
+        return
+    typer.echo(f"network  {network}\nmember until {date(chain.expires)}")
+    say("restart the peer to use it" if renewed else f"next: susurrus run --home {path}")

@@ -1,0 +1,197 @@
+"""What a peer's configuration may hold: every section and key, its default, what is right for it.
+
+Neighbours: ``config`` reads files, the environment and flags by this table; ``commands.init`` writes a file by it.
+Invariants: data only; a check takes a value as TOML gives it and returns the value to use, or raises ``ValueError``
+whose text completes the sentence "KEY must be ...".
+"""
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from peer.transport.addresses import parse_address
+from protocol.base.errors import ConfigurationError
+from protocol.base.ids import ID_BYTES
+from protocol.base.limits import MAX_ADDRESSES, MAX_COHORT, MAX_COLLUSION_THRESHOLD
+from protocol.base.settings import LAN, PRESETS, Settings
+
+Check = Callable[[Any], Any]
+
+BUILT_IN_MODELS = ("linear", "logistic", "softmax", "svm", "mlp")
+DATA_FORMATS = ("auto", "csv", "npz", "libsvm")
+KEMS = ("x25519", "hybrid")
+LOG_LEVELS = ("debug", "info", "warning", "error")
+LOG_FORMATS = ("plain", "json")
+ANYBODY = "any"
+DEFAULT_LISTEN = "0.0.0.0:7390"
+MAX_SEEDS = 64
+
+_CLASS = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+_SCHEMA = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One key: its check, and the kind of TOML value that an environment variable's text stands for."""
+
+    check: Check
+    kind: type
+    default: Any
+
+
+def show(value: object) -> str:
+    """``value`` as an error quotes it: short, and as TOML would write it."""
+    text = str(value).lower() if isinstance(value, bool) else repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def text(value: Any) -> str:
+    """A string that is not empty."""
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError(f"a text in quotes, not {show(value)}")
+    return value
+
+
+def choice(*options: str) -> Check:
+    """One of ``options``."""
+
+    def check(value: Any) -> str:
+        if value not in options or not isinstance(value, str):
+            raise ValueError(f"one of {', '.join(options)}, not {show(value)}")
+        return value
+
+    return check
+
+
+def integer(low: int, high: int) -> Check:
+    """A whole number from ``low`` to ``high``."""
+
+    def check(value: Any) -> int:
+        if type(value) is not int or not low <= value <= high:
+            raise ValueError(f"a whole number from {low} to {high}, not {show(value)}")
+        return value
+
+    return check
+
+
+def number(*, zero: bool) -> Check:
+    """A finite number above zero, or from zero on."""
+
+    def check(value: Any) -> float:
+        good = type(value) in (int, float) and math.isfinite(value) and (value > 0 or (zero and value == 0))
+        if not good:
+            raise ValueError(f"a number {'from 0 on' if zero else 'above 0'}, not {show(value)}")
+        return float(value)
+
+    return check
+
+
+def text_list(each: Check, most: int) -> Check:
+    """A list of at most ``most`` different texts, each good for ``each``."""
+
+    def check(value: Any) -> tuple[str, ...]:
+        if not isinstance(value, list | tuple):
+            raise ValueError(f'a list such as ["a", "b"], not {show(value)}')
+        if len(value) > most:
+            raise ValueError(f"a list of at most {most}, not {len(value)}")
+        good = tuple(each(item) for item in value)
+        if len(set(good)) != len(good):
+            raise ValueError("a list without repetitions")
+        return good
+
+    return check
+
+
+def address(*, listening: bool = False) -> Check:
+    """``host:port``, as ``peer.transport.addresses`` reads it."""
+
+    def check(value: Any) -> str:
+        if not isinstance(value, str):
+            raise ValueError(f"an address host:port in quotes, not {show(value)}")
+        try:
+            parse_address(value, listening=listening)
+        except ConfigurationError as error:
+            raise ValueError(f"host:port; {error}") from None
+        return value.strip()
+
+    return check
+
+
+def submitters(value: Any) -> tuple[str, ...]:
+    """``["any"]`` or a list of peer ids."""
+
+    def peer(item: Any) -> str:
+        if isinstance(item, str) and re.fullmatch(f"[0-9a-fA-F]{{{2 * ID_BYTES}}}", item):
+            return item.lower()
+        raise ValueError(f'["any"] or a list of peer ids ({2 * ID_BYTES} hexadecimal digits each), not {show(item)}')
+
+    return (ANYBODY,) if value in ([ANYBODY], (ANYBODY,)) else text_list(peer, 10_000)(value)
+
+
+def class_name(value: Any) -> str:
+    """``module:Class``."""
+    if not isinstance(value, str) or not _CLASS.fullmatch(value):
+        raise ValueError(f"a class as module:Class, not {show(value)}")
+    return value
+
+
+def schema_name(value: str) -> str:
+    """The name of a data schema."""
+    if not _SCHEMA.fullmatch(value):
+        raise ValueError("letters, digits, dots, dashes and underscores")
+    return value
+
+
+SECTIONS: Mapping[str, Mapping[str, Key]] = {
+    "peer": {
+        "listen": Key(address(listening=True), str, DEFAULT_LISTEN),
+        "advertise": Key(text_list(address(), MAX_ADDRESSES), list, ()),
+        "seeds": Key(text_list(address(), MAX_SEEDS), list, ()),
+        "preset": Key(choice(*PRESETS), str, "lan"),
+        "kem": Key(choice(*KEMS), str, "x25519"),
+    },
+    "limits": {
+        "collusion_threshold": Key(integer(2, MAX_COLLUSION_THRESHOLD), int, 2),
+        "minimum_cohort": Key(integer(3, MAX_COHORT), int, 3),
+        "submitters": Key(submitters, list, (ANYBODY,)),
+        "rounds_per_hour": Key(integer(0, 10_000_000), int, 0),
+    },
+    "log": {
+        "level": Key(choice(*LOG_LEVELS), str, "info"),
+        "format": Key(choice(*LOG_FORMATS), str, "plain"),
+    },
+    "timing": {
+        field.name: Key(
+            integer(1, 1_000_000) if field.type is int else number(zero=field.name.endswith("_pause_s")),
+            int if field.type is int else float,
+            getattr(LAN, field.name),
+        )
+        for field in fields(Settings)
+    },
+}
+"""Sections with fixed keys."""
+
+DATA_KEYS: Mapping[str, Key] = {
+    "path": Key(text, str, None),
+    "format": Key(choice(*DATA_FORMATS), str, "auto"),
+    "target": Key(text, str, None),
+    "features": Key(text_list(text, 100_000), list, ()),
+}
+"""Keys of every ``[data.SCHEMA]``."""
+
+FREE_SECTIONS = ("data", "models")
+"""Sections whose keys the user names."""
+
+
+def variable(section: str, key: str) -> str:
+    """The environment variable of a key: ``SUSURRUS_SEEDS`` in ``[peer]``, ``SUSURRUS_LOG_LEVEL`` elsewhere."""
+    return f"SUSURRUS_{key}".upper() if section == "peer" else f"SUSURRUS_{section}_{key}".upper()
+
+
+VARIABLES: Mapping[str, tuple[str, str]] = {
+    variable(section, key): (section, key) for section, keys in SECTIONS.items() for key in keys
+}
+OTHER_VARIABLES = ("SUSURRUS_HOME", "SUSURRUS_DEBUG", "SUSURRUS_TOKEN", "SUSURRUS_TOKEN_FILE")
+"""Read by commands, not part of the configuration."""

@@ -1,0 +1,150 @@
+"""The user's side of a running peer: which tasks it agrees to, and contributions from its own records.
+
+Neighbours: implements ``protocol.application.Application`` for ``protocol.node``; ``readers`` and ``trainer`` do the
+work, ``peer.driver`` calls ``load`` in a thread when a task is adopted, ``peer.config`` says what the user wants.
+Invariants: records are read once per task, outside the event loop; until they are, and wherever they cannot be, this
+peer has none; what cannot be read is said in one sentence and never half-used.
+"""
+
+import hashlib
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from peer.config import Config
+from peer.config_schema import ANYBODY
+from peer.learning.models import model_for
+from peer.learning.readers import Table, read_table
+from peer.learning.trainer import Learner
+from protocol.application import Contribution, Freshness
+from protocol.base.entropy import Entropy, SeededEntropy
+from protocol.base.errors import ConfigurationError
+from protocol.base.ids import TaskId
+from protocol.identity.keys import peer_id
+from protocol.training import state
+from protocol.training.task import RoundKind, Task
+from protocol.wire.messages import Checkpoint
+
+HOUR_S = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class ContributionJob:
+    """Computes one contribution from a fresh sample."""
+
+    learner: Learner
+    kind: RoundKind
+    checkpoint: Checkpoint
+    entropy: Entropy
+
+    @property
+    def cost_bytes(self) -> int:
+        """Model and sample, forwards and backwards."""
+        task = self.learner.task
+        return 8 * (task.dimension + task.batch_per_peer * len(task.features))
+
+    def run(self) -> Contribution:
+        """Sample, gradient, clip."""
+        task = self.learner.task
+        made = self.learner.contribute(
+            self.kind,
+            state.parameters(task, self.checkpoint),
+            state.statistics(task, self.checkpoint),
+            self.entropy,
+        )
+        return Contribution(made.values)
+
+
+class LocalApplication:
+    """Tasks and records of one peer.  ``clock`` gives Unix seconds; ``split_seed`` keeps the held-out split stable."""
+
+    def __init__(self, config: Config, entropy: Entropy, split_seed: bytes, clock: Callable[[], float]) -> None:
+        self._config = config
+        self._entropy = entropy
+        self._split_seed = hashlib.sha256(b"susurrus held-out split\0" + split_seed).digest()
+        self._clock = clock
+        self._learners: dict[TaskId, Learner] = {}
+        self._lock = threading.Lock()
+        self._contributed: deque[float] = deque()
+        self.closed: str | None = None
+        """Why the power gate is closed, or None."""
+
+    # --- the port ---------------------------------------------------------------------------------------------
+
+    def freshness(self, task: Task) -> Freshness:
+        """Whether records are bound and read, and whether there is more than one."""
+        learner = self._learners.get(task.id)
+        if learner is None:
+            return Freshness.NONE
+        return Freshness.DETERMINISTIC if learner.training_records == 1 else Freshness.FRESH
+
+    def accepts(self, task: Task, submitter_key: bytes) -> str | None:
+        """The user's own limits."""
+        limits = self._config.limits
+        if limits.submitters != (ANYBODY,) and peer_id(submitter_key).hex() not in limits.submitters:
+            return "limits.submitters does not name who submitted it"
+        if task.collusion_threshold < limits.collusion_threshold:
+            return f"its collusion threshold {task.collusion_threshold} is below limits.collusion_threshold"
+        if task.minimum_cohort < limits.minimum_cohort:
+            return f"its minimum cohort {task.minimum_cohort} is below limits.minimum_cohort"
+        if task.schema not in self._config.data:
+            return f"no data is bound to its schema: config.toml has no [data.{task.schema}]"
+        return None
+
+    def gate(self) -> str | None:
+        """Open unless the hourly allowance is used up (power and network sensors come with phones)."""
+        if self.closed is not None:
+            return self.closed
+        allowance = self._config.limits.rounds_per_hour
+        if not allowance:
+            return None
+        while self._contributed and self._contributed[0] < self._clock() - HOUR_S:
+            self._contributed.popleft()
+        return "the hourly allowance of rounds is used up" if len(self._contributed) >= allowance else None
+
+    def contribution_job(self, task: Task, kind: RoundKind, checkpoint: Checkpoint) -> ContributionJob:
+        """A job for a thread: it gets entropy of its own."""
+        return ContributionJob(self._learners[task.id], kind, checkpoint, SeededEntropy(self._entropy.token(32)))
+
+    # --- for the driver ---------------------------------------------------------------------------------------
+
+    def contributed(self) -> None:
+        """A contribution has left: it counts towards the allowance."""
+        if self._config.limits.rounds_per_hour:
+            self._contributed.append(self._clock())
+
+    def load(self, task: Task) -> None:
+        """Read the records of a task and bind them.  Slow: call in a thread.  Raises ``ConfigurationError``."""
+        binding = self._config.data.get(task.schema)
+        if binding is None:
+            raise ConfigurationError([f"config.toml binds no data to the schema '{task.schema}' of task '{task.name}'"])
+        table = self._read(task)
+        model = model_for(task, self._config.models)
+        learner = Learner(task, model, table.X, table.y, entropy=SeededEntropy(self._split_seed + task.schema.encode()))
+        with self._lock:
+            self._learners[task.id] = learner
+
+    def _read(self, task: Task) -> Table:
+        binding = self._config.data[task.schema]
+        features = binding.features or task.features
+        if len(features) != len(task.features):
+            raise ConfigurationError(
+                [
+                    f"data.{task.schema}.features names {len(features)} columns, the task has {len(task.features)} features"
+                ]
+            )
+        return read_table(
+            binding.path,
+            target=binding.target or task.target,
+            features=features,
+            classes=task.classes or None,
+            format=None if binding.format == "auto" else binding.format,
+        )
+
+    def evaluate(self, task: Task, checkpoint: Checkpoint) -> tuple[float, float] | None:
+        """(loss, accuracy) of a model on this peer's held-out records; None without records.  For a thread."""
+        learner = self._learners.get(task.id)
+        if learner is None or not learner.held_out_records:
+            return None
+        return learner.evaluate(state.parameters(task, checkpoint), state.statistics(task, checkpoint))

@@ -1,0 +1,193 @@
+"""One peer's part in training: its records, the numbers it contributes to a round, and how good a model is here.
+
+Neighbours: the driver runs ``contribute`` and ``evaluate`` in threads; ``protocol.masking.ring`` encodes the sections
+of a contribution; ``preprocess`` and ``models`` do the arithmetic.
+Invariants: held-out records never enter a contribution; every contribution comes from a sample drawn afresh, of at most
+half of the training records where there are two or more, and always of weight ``batch_per_peer``; a ``Learner`` does
+not change after it is made, so its methods may run in several threads at once.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, assert_never
+
+import numpy as np
+from numpy.typing import NDArray
+
+from peer.learning.models import Model, model_for
+from peer.learning.preprocess import Statistics, scale, scale_target, standardise, unscale_target
+from protocol.base.entropy import Entropy
+from protocol.base.errors import ConfigurationError
+from protocol.masking.ring import clip_l2
+from protocol.training.task import RoundKind, Task
+
+HELD_OUT_SHARE = 0.2
+HELD_OUT_FROM = 5
+"""Records from which on at least one is held out."""
+
+_CHUNK = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Contribution:
+    """What a peer puts into a round, before it is encoded and masked.
+
+    ``values``: one array per section.  GRADIENT: clipped mean gradient (d, float32), weight (1,), sum of the losses cut
+    at ``task.loss_bound`` (1,), hits (1,).  STATISTICS: mean of the scaled features (f,), mean of their squares (f,),
+    weight (1,).
+    """
+
+    values: tuple[NDArray[Any], ...]
+    deterministic: bool
+    """The same again whenever it is asked for (a peer with one record): it may be used once per model digest."""
+
+
+class Learner:
+    """A peer's own records bound to one task."""
+
+    def __init__(self, task: Task, model: Model, X: NDArray[np.floating], y: NDArray[Any], *, entropy: Entropy) -> None:
+        """``X``: (n, f) in the features' own units; ``y``: (n,) class numbers, or values for regression.
+
+        ``entropy`` decides which fifth of the records is held out: pass a seeded one to have the same split after a
+        restart.  Raises ``ConfigurationError`` if the records do not fit the task.
+        """
+        _check(task, X, y)
+        self.task = task
+        self.model = model
+        order = generator(entropy).permutation(len(X))
+        held = held_out_count(len(X))
+        features, targets = prepare(task, X, y)
+        self._test_x, self._test_y = features[order[:held]], targets[order[:held]]
+        self._train_x, self._train_y = features[order[held:]], targets[order[held:]]
+
+    @property
+    def training_records(self) -> int:
+        """Records that contributions are drawn from."""
+        return len(self._train_x)
+
+    @property
+    def held_out_records(self) -> int:
+        """Records that only ``evaluate`` sees."""
+        return len(self._test_x)
+
+    @property
+    def deterministic(self) -> bool:
+        """There is one training record, so every contribution to a model is the same."""
+        return len(self._train_x) == 1
+
+    def contribute(
+        self, kind: RoundKind, params: NDArray[np.float32], statistics: Statistics | None, entropy: Entropy
+    ) -> Contribution:
+        """A contribution from a fresh sample.  O(batch x dimension); thread-safe if ``entropy`` is the caller's own.
+
+        Raises ``ValueError`` if the model's gradient or loss is not finite (a model that diverged).
+        """
+        batch = self.task.batch_per_peer
+        rows = draw_sample(len(self._train_x), batch, generator(entropy))
+        z = self._train_x[rows]
+        weight = np.array([batch], dtype=np.float64)
+        values: tuple[NDArray[Any], ...]
+        match kind:
+            case RoundKind.STATISTICS:
+                wide = z.astype(np.float64)
+                values = (wide.mean(axis=0), np.square(wide).mean(axis=0), weight)
+            case RoundKind.GRADIENT:
+                vector, losses, hits = self.model.gradient(params, standardise(z, statistics), self._train_y[rows])
+                vector = np.ascontiguousarray(vector, dtype=np.float32)
+                if vector.shape != (self.task.dimension,) or not np.isfinite(losses).all():
+                    raise ValueError(f"model '{self.task.model}' gave a loss that is not finite or a wrong gradient")
+                clip_l2(vector, self.task.clip)
+                loss = np.clip(losses, 0.0, self.task.loss_bound).sum(keepdims=True)
+                values = (vector, weight, loss, np.array([hits if self.task.classes else 0], dtype=np.float64))
+            case _:
+                assert_never(kind)
+        return Contribution(values, deterministic=self.deterministic)
+
+    def evaluate(self, params: NDArray[np.float32], statistics: Statistics | None) -> tuple[float, float]:
+        """(mean loss, accuracy; R squared for regression) on the held-out records; NaN twice where there are none."""
+        return _evaluate(self.model, params, statistics, self._test_x, self._test_y)
+
+
+def held_out_count(records: int) -> int:
+    """How many of so many records are held out: a fifth, none below ``HELD_OUT_FROM``."""
+    return max(1, int(records * HELD_OUT_SHARE)) if records >= HELD_OUT_FROM else 0
+
+
+def draw_sample(records: int, batch: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """``batch`` positions in [0, records), of at most half of them (if two or more), in no meaningful order.
+
+    Without replacement if the permitted half holds a whole batch; else all of a fresh random half, filled up by drawing
+    from that half with replacement.
+    """
+    permitted = max(1, records // 2)
+    chosen = rng.choice(records, size=min(batch, permitted), replace=False, shuffle=False)
+    if permitted < batch:
+        chosen = np.concatenate([chosen, rng.choice(chosen, size=batch - permitted)])
+    return chosen.astype(np.int64, copy=False)
+
+
+def generator(entropy: Entropy) -> np.random.Generator:
+    """A numpy generator with 256 bits of seed from the entropy port."""
+    return np.random.Generator(np.random.PCG64DXSM(int.from_bytes(entropy.token(32), "little")))
+
+
+def prepare(task: Task, X: NDArray[np.floating], y: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[Any]]:
+    """Scaled features and targets as models take them (before standardisation)."""
+    targets = np.asarray(y, dtype=np.int64) if task.classes else scale_target(y, task.target_range)
+    return scale(X, task.ranges), targets
+
+
+def evaluate_records(
+    task: Task,
+    params: NDArray[np.float32],
+    statistics: Statistics | None,
+    X: NDArray[np.floating],
+    y: NDArray[Any],
+    *,
+    own_models: Mapping[str, str] | None = None,
+) -> tuple[float, float]:
+    """(mean loss, accuracy; R squared for regression) of a model on any records, given in their own units."""
+    _check(task, X, y)
+    return _evaluate(model_for(task, own_models), params, statistics, *prepare(task, X, y))
+
+
+def predict_records(
+    task: Task,
+    params: NDArray[np.float32],
+    statistics: Statistics | None,
+    X: NDArray[np.floating],
+    *,
+    own_models: Mapping[str, str] | None = None,
+) -> list[str] | list[float]:
+    """What the model says of records (n, f) in their own units: class labels, or values in the target's unit."""
+    if X.ndim != 2 or X.shape[1] != len(task.features):
+        found, needed = X.shape[-1], len(task.features)
+        raise ConfigurationError([f"the records have {found} features, task '{task.name}' has {needed}"])
+    model = model_for(task, own_models)
+    z = scale(X, task.ranges)
+    parts = [model.predict(params, standardise(z[i : i + _CHUNK], statistics)) for i in range(0, len(z), _CHUNK)]
+    if task.classes:
+        return [task.classes[int(k)] for part in parts for k in part]
+    return [float(v) for part in parts for v in unscale_target(part, task.target_range)]
+
+
+def _evaluate(
+    model: Model, params: NDArray[np.float32], statistics: Statistics | None, z: NDArray[np.float32], y: NDArray[Any]
+) -> tuple[float, float]:
+    return model.evaluate(params, standardise(z, statistics), y)
+
+
+def _check(task: Task, X: NDArray[np.floating], y: NDArray[Any]) -> None:
+    problems: list[str] = []
+    if X.ndim != 2 or len(X) == 0:
+        problems.append(f"there are no records for task '{task.name}'")
+    elif X.shape[1] != len(task.features):
+        problems.append(f"the records have {X.shape[1]} features, task '{task.name}' has {len(task.features)}")
+    elif y.shape != (len(X),):
+        problems.append(f"there are {len(X)} records but {y.size} targets")
+    elif not np.isfinite(X).all() or not np.isfinite(np.asarray(y, dtype=np.float64)).all():
+        problems.append("the records hold values that are not finite")
+    elif task.classes and not ((y >= 0) & (y < len(task.classes))).all():
+        problems.append(f"class numbers must be 0 to {len(task.classes) - 1} for task '{task.name}'")
+    if problems:
+        raise ConfigurationError(problems)

@@ -1,0 +1,114 @@
+"""Logs: plain or JSON lines on standard error, without secrets, without floods.
+
+Neighbours: ``commands.run`` sets them up, everything logs through the standard ``logging``; the transport and the
+driver log refusals through ``RefusalLog``.
+Invariants: no join token, bearer token, seed or key that looks like one is ever written, tracebacks included; a
+stranger cannot fill the disk: each source and kind is logged once, then only counted.
+"""
+
+import json
+import logging
+import re
+import sys
+from collections import Counter, OrderedDict
+from datetime import UTC, datetime
+from typing import TextIO
+
+from protocol.base.errors import Refused
+
+REDACTED = "[redacted]"
+_SECRET = re.compile(r"susurrus-token-v\d+\.[A-Za-z0-9_-]+|[0-9a-fA-F]{64,}|(?<=Bearer )\S+")
+"""Join tokens, anything of 32 bytes or more in hexadecimal (ids have 16), bearer tokens."""
+MAX_SOURCES = 10_000
+
+
+def redact(text: str) -> str:
+    """``text`` without what looks like a secret."""
+    return _SECRET.sub(REDACTED, text)
+
+
+class PlainFormatter(logging.Formatter):
+    """``2025-01-31 12:00:00.123 INFO  driver: what happened``, local time."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s.%(msecs)03d %(levelname)-7s %(name)s: %(message)s", "%Y-%m-%d %H:%M:%S")
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line, redacted as a whole so that tracebacks are covered too."""
+        return redact(super().format(record))
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: ``time`` (UTC), ``level``, ``logger``, ``message`` and, with a traceback, ``error``."""
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:
+        """UTC, with milliseconds."""
+        return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line.  Redacted before JSON escapes can hide where a secret begins."""
+        entry = {
+            "time": self.formatTime(record),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": redact(record.getMessage()),
+        }
+        if record.exc_info:
+            entry["error"] = redact(self.formatException(record.exc_info))
+        return json.dumps(entry, ensure_ascii=False)
+
+
+def set_up_logs(level: str, form: str, *, stream: TextIO | None = None) -> None:
+    """Send what is at least ``level`` (``debug`` .. ``error``) to ``stream`` (standard error) as ``plain`` or ``json``.
+
+    Replaces handlers set up before; other libraries' chatter is kept at warnings unless ``level`` is ``debug``.
+    """
+    handler = logging.StreamHandler(stream or sys.stderr)
+    handler.setFormatter(JsonFormatter() if form == "json" else PlainFormatter())
+    root = logging.getLogger()
+    for old in list(root.handlers):
+        root.removeHandler(old)
+    root.addHandler(handler)
+    root.setLevel(level.upper())
+    for noisy in ("asyncio", "aiohttp.access", "aiohttp.server"):
+        logging.getLogger(noisy).setLevel("DEBUG" if level == "debug" else "WARNING")
+
+
+class OncePer:
+    """Says whether a (source, kind) is seen for the first time, and counts; remembers the most recent sources only."""
+
+    def __init__(self, capacity: int = MAX_SOURCES) -> None:
+        self._capacity = capacity
+        self._seen: OrderedDict[tuple[str, str], None] = OrderedDict()
+        self.counts: Counter[str] = Counter()
+        """How often each kind came, from all sources."""
+
+    def first(self, source: str, kind: str) -> bool:
+        """Count one ``kind`` from ``source``; True if it is the first that is remembered."""
+        self.counts[kind] += 1
+        key = (source, kind)
+        if key in self._seen:
+            self._seen.move_to_end(key)
+            return False
+        self._seen[key] = None
+        if len(self._seen) > self._capacity:
+            self._seen.popitem(last=False)
+        return True
+
+
+class RefusalLog:
+    """Logs what was refused from outside: once for each source and reason, counted always."""
+
+    def __init__(self, logger: logging.Logger, capacity: int = MAX_SOURCES) -> None:
+        self._logger = logger
+        self._once = OncePer(capacity)
+
+    @property
+    def counts(self) -> Counter[str]:
+        """Refusals so far by the name of their ``Refusal`` member."""
+        return self._once.counts
+
+    def refused(self, source: str, refusal: Refused) -> None:
+        """``source``: the peer id or address that the bytes came from."""
+        if self._once.first(source, refusal.reason.name):
+            self._logger.warning("refused a message from %s: %s (further ones are only counted)", source, refusal)

@@ -1,0 +1,124 @@
+"""What ``susurrus status``, ``peers`` and ``rounds`` show: plain dictionaries, flat, with stable keys.
+
+Neighbours: ``admin`` serves them, ``observer`` counts, ``peer.daemon`` composes.
+Invariants: reads only; nothing secret.
+"""
+
+import resource
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from peer.learning.application import LocalApplication
+from peer.observe.observer import Observer
+from peer.storage import Storage
+from peer.transport.client import Client
+from peer.transport.server import Server
+from protocol.base.ids import TaskId, text
+from protocol.node import Node
+from protocol.training.catalogue import Entry
+
+
+@dataclass(slots=True)
+class Evaluation:
+    """The newest model's figures on this peer's own held-out records."""
+
+    age: int
+    loss: float
+    accuracy: float
+
+
+@dataclass(slots=True)
+class StatusBoard:
+    """Reads everything that people may ask a running peer."""
+
+    node: Node
+    observer: Observer
+    application: LocalApplication
+    storage: Storage
+    client: Client
+    server: Server
+    clock: Callable[[], float]
+    evaluations: dict[TaskId, Evaluation] = field(default_factory=dict)
+    data_problems: dict[TaskId, str] = field(default_factory=dict)
+    started: float = field(default_factory=time.monotonic)
+
+    async def status(self) -> dict[str, Any]:
+        """The flat document of interface.md, and counters beside it."""
+        node, counts = self.node, self.observer.counts
+        entry = self.entry(None)
+        members = node.membership.alive()
+        totals = await self.storage.totals()
+        status: dict[str, Any] = {
+            "peer": text(node.peer),
+            "network": text(node.network),
+            "uptime_seconds": round(time.monotonic() - self.started, 3),
+            "members_alive": len(members) + 1,
+            "reachable": bool(members),
+            "gate": self.application.gate() or "open",
+            "addresses": list(node.descriptor.addresses),
+            "task": None,
+            "age": None,
+            "accuracy": None,
+            "loss": None,
+            "is_root": False,
+            "last_progress_seconds": None,
+            **totals,
+            "bytes_in": self.server.bytes_in,
+            "bytes_out": self.client.bytes_out,
+            "partials_sent": counts.sent["partial"],
+            "partial_bytes_sent": counts.partial_bytes,
+            "messages_refused": sum(counts.refused.values()),
+            "cpu_seconds": time.process_time(),
+            "peak_rss_mb": peak_rss_mb(),
+        }
+        if entry is not None:
+            status |= self._of_task(entry)
+        return status
+
+    def _of_task(self, entry: Entry) -> dict[str, Any]:
+        task, newest = entry.task, entry.walks.newest
+        evaluation = self.evaluations.get(task.id)
+        missing = self.observer.waiting.get(task.id)
+        return {
+            "task": task.name,
+            "task_id": text(task.id),
+            "refused": entry.refused or self.data_problems.get(task.id),
+            "waiting": f"waiting for {missing} more peers" if missing else None,
+            "age": newest.checkpoint.age if newest is not None else None,
+            "last_age": task.last_age,
+            "accuracy": evaluation.accuracy if evaluation is not None else None,
+            "loss": evaluation.loss if evaluation is not None else None,
+            "evaluated_age": evaluation.age if evaluation is not None else None,
+            "is_root": self.node.rounds.running(task.id),
+            "last_progress_seconds": round(max(0.0, self.clock() - entry.walks.last_progress()), 3),
+        }
+
+    def entry(self, task: str | None) -> Entry | None:
+        """The task of this id (hexadecimal), or the newest one held."""
+        entries = self.node.tasks.entries()
+        if task is None:
+            return entries[-1] if entries else None
+        return next((e for e in entries if text(e.task.id) == task), None)
+
+    def peers(self) -> list[dict[str, Any]]:
+        """Everybody remembered, in id order."""
+        return [
+            {
+                "peer": text(descriptor.peer),
+                "state": state.name.lower(),
+                "addresses": list(descriptor.addresses),
+                "incarnation": descriptor.incarnation,
+                "kem": descriptor.suite.name.lower(),
+                "expires": descriptor.expires,
+            }
+            for descriptor, state in self.node.membership.peers()
+        ]
+
+
+def peak_rss_mb() -> float:
+    """Largest resident set of this process so far, in 10**6 bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6

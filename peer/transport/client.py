@@ -1,0 +1,299 @@
+"""The HTTP client: posts opaque bodies over pooled keep-alive connections, with back-pressure.
+
+Neighbours: ``peer.driver`` owns one and posts what it sealed; ``server`` is the other end.
+Invariants: bytes on their way out are bounded (a post waits for its turn); so are the connections to one destination;
+no redirect, cookie, proxy or compression is ever taken up; an answer's body is bounded; a body is sent at most twice,
+the second time only when a pooled connection turned out to be stale (harmless: envelopes are replay-protected).
+"""
+
+import asyncio
+import socket
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+import aiohttp
+from aiohttp import hdrs, payload
+from aiohttp.abc import AbstractStreamWriter, ResolveResult
+from yarl import URL
+
+from peer.transport.addresses import parse_address
+from peer.transport.exchange import BODY_TYPE, MAX_ANSWER, Answer, Unreachable
+from protocol.base.errors import ConfigurationError
+from protocol.base.limits import MAX_ADDRESSES, MAX_BODY
+
+__all__ = ["Answer", "Client", "ClientLimits", "Unreachable"]
+
+Body = bytes | bytearray | memoryview
+
+_HEAD_CHUNK = 16 * 2**10
+"""The first piece of a large body is joined with the HTTP head (a copy), so it is small."""
+_CHUNK = 2**20
+"""What one write hands to the kernel: about 0.2 ms.  What it does not take at once is copied by asyncio."""
+_MAX_KNOWN = 4096
+"""Destinations whose speed and URLs are remembered."""
+_SPEED_WEIGHT = 0.3
+"""Weight of the newest measurement in the moving average of a link's speed."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClientLimits:
+    """Bounds on what this peer's own posts use."""
+
+    posts_per_destination: int = 4
+    """Simultaneous posts to one ``host:port``; more wait for their turn."""
+    posts: int = 256
+    """Simultaneous posts in all (file descriptors)."""
+    in_flight_bytes: int = 4 * MAX_BODY
+    """Bytes of all bodies being posted; more wait for their turn."""
+    keepalive_s: float = 45.0
+    """An idle connection is dropped after this: before the server's own time-out."""
+    connect_s: float = 5.0
+    """Time for one connection to be made, name resolution included."""
+    dns_s: float = 30.0
+    """How long a resolved name is believed."""
+    measured_bytes: int = 128 * 2**10
+    """Bodies from this size on tell how fast a link is; smaller ones tell its latency."""
+
+
+class _Payload(payload.Payload):
+    """A body that goes out in pieces, without being joined to its head or copied as a whole."""
+
+    def __init__(self, body: Body, sent: Callable[[int], None]) -> None:
+        super().__init__(body, content_type=BODY_TYPE)
+        self._size = len(body)
+        self._sent = sent
+        self.started = 0.0
+        """When the first byte was handed to the kernel (``time.monotonic``)."""
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        """Demanded by the base class; a sealed body is no text."""
+        raise TypeError("an opaque body cannot be decoded")
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        """Hand the body to the kernel piece by piece; waits while the socket is full."""
+        self.started = time.monotonic()
+        body = self._value
+        size = len(body)
+        if size <= 2 * _HEAD_CHUNK:
+            await writer.write(body)
+            self._sent(size)
+            return
+        view = memoryview(body)
+        start, stop = 0, _HEAD_CHUNK
+        while start < size:
+            await writer.write(view[start:stop])
+            self._sent(min(stop, size) - start)
+            start, stop = stop, stop + _CHUNK
+
+    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
+        """As ``write``: the length announced is always the body's."""
+        await self.write(writer)
+
+
+class _Budget:
+    """A number of bytes shared by whoever waits in line; a demand above the whole takes the whole."""
+
+    def __init__(self, total: int) -> None:
+        self._total = total
+        self._free = total
+        self._line: deque[tuple[asyncio.Future[None], int]] = deque()
+
+    @property
+    def used(self) -> int:
+        """Bytes taken now."""
+        return self._total - self._free
+
+    async def take(self, size: int) -> int:
+        """Wait until ``size`` bytes are free; returns what to give back."""
+        size = min(size, self._total)
+        if not self._line and size <= self._free:
+            self._free -= size
+            return size
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._line.append((turn, size))
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():  # Our turn came in the same moment: pass it on.
+                self.give(size)
+            else:
+                self._line.remove((turn, size))
+                self._next()
+            raise
+        return size
+
+    def give(self, size: int) -> None:
+        """Give back what ``take`` returned."""
+        self._free += size
+        self._next()
+
+    def _next(self) -> None:
+        while self._line and (self._line[0][0].done() or self._line[0][1] <= self._free):
+            turn, size = self._line.popleft()
+            if not turn.done():
+                self._free -= size
+                turn.set_result(None)
+
+
+class _Resolver(aiohttp.ThreadedResolver):
+    """The system's resolver, with a bound on how many addresses of one name are tried."""
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        """At most ``MAX_ADDRESSES`` results."""
+        return (await super().resolve(host, port, family))[:MAX_ADDRESSES]
+
+
+@dataclass(slots=True)
+class _Destination:
+    """What is known about one ``host:port``."""
+
+    urls: dict[str, URL]
+    reused: bool = False
+    """Whether a connection was ever pooled, so that the next one may be stale."""
+    bytes_per_s: float | None = None
+
+
+class Client:
+    """Posts bodies.  Made inside a running event loop; ``async with`` or ``close`` ends it."""
+
+    def __init__(self, *, limits: ClientLimits | None = None) -> None:
+        self.limits = limits or ClientLimits()
+        self.bytes_out = 0
+        """Bytes of HTTP bodies handed to the network, failed and repeated posts included."""
+        self._budget = _Budget(self.limits.in_flight_bytes)
+        self._known: OrderedDict[str, _Destination] = OrderedDict()
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                limit=self.limits.posts,
+                limit_per_host=self.limits.posts_per_destination,
+                keepalive_timeout=self.limits.keepalive_s,
+                ttl_dns_cache=self.limits.dns_s,  # type: ignore[arg-type]  # any number of seconds
+                resolver=_Resolver(),
+            ),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=self.limits.connect_s),
+            skip_auto_headers=(hdrs.USER_AGENT, hdrs.ACCEPT, hdrs.ACCEPT_ENCODING),
+            auto_decompress=False,
+            trust_env=False,
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close every connection; posts under way end with ``Unreachable``.  Idempotent."""
+        await self._session.close()
+
+    @property
+    def in_flight_bytes(self) -> int:
+        """Bytes of the bodies being posted now."""
+        return self._budget.used
+
+    def bytes_per_s(self, address: str) -> float | None:
+        """Measured speed of the link to ``address``: bytes per second, first byte to answer; ``None``: not known."""
+        known = self._known.get(address)
+        return known.bytes_per_s if known else None
+
+    async def post(self, address: str, path: str, body: Body, timeout_s: float) -> Answer:
+        """POST ``body`` to ``path`` at ``address`` (``host:port``); the answer, whatever its status.
+
+        ``timeout_s`` covers everything, waiting for one's turn included.  The body must not change until this returns.
+        Raises ``Unreachable`` when no answer came.
+        """
+        if isinstance(body, memoryview) and (body.ndim != 1 or body.itemsize != 1):
+            body = body.cast("B")
+        destination = self._destination(address)
+        url = destination.urls.get(path)
+        if url is None:
+            url = destination.urls[path] = URL(f"http://{address}{path}", encoded=True)
+        taken = 0
+        try:
+            async with asyncio.timeout(timeout_s):
+                taken = await self._budget.take(len(body))
+                try:
+                    return await self._exchange(destination, url, body)
+                except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
+                    if isinstance(error, aiohttp.ClientConnectorError) or not destination.reused:
+                        raise
+                    destination.reused = False
+                    return await self._exchange(destination, url, body)
+        except (TimeoutError, aiohttp.ClientError, OSError, RuntimeError, ValueError) as error:
+            raise Unreachable(address, _sentence(error, timeout_s)) from error
+        finally:
+            self._budget.give(taken)
+
+    async def _exchange(self, destination: _Destination, url: URL, body: Body) -> Answer:
+        """One request and its answer."""
+        data = _Payload(body, self._count)
+        async with self._session.post(url, data=data, allow_redirects=False) as response:
+            content = response.content
+            answer = bytearray()
+            while chunk := await content.readany():
+                answer += chunk
+                if len(answer) > MAX_ANSWER:
+                    response.close()
+                    raise ValueError("its answer is too long")
+            if len(body) >= self.limits.measured_bytes and response.status < 300:
+                self._measure(destination, len(body), time.monotonic() - data.started)
+            destination.reused = True
+            return Answer(response.status, bytes(answer))
+
+    def _count(self, size: int) -> None:
+        self.bytes_out += size
+
+    @staticmethod
+    def _measure(destination: _Destination, size: int, seconds: float) -> None:
+        speed = size / max(seconds, 1e-6)
+        old = destination.bytes_per_s
+        destination.bytes_per_s = speed if old is None else old + _SPEED_WEIGHT * (speed - old)
+
+    def _destination(self, address: str) -> _Destination:
+        """What is known of ``address``; the longest unused one is forgotten when there are too many."""
+        known = self._known.get(address)
+        if known is None:
+            try:
+                parse_address(address)
+            except ConfigurationError as error:
+                raise Unreachable(address, str(error)) from error
+            known = self._known[address] = _Destination({})
+            if len(self._known) > _MAX_KNOWN:
+                self._known.popitem(last=False)
+        else:
+            self._known.move_to_end(address)
+        return known
+
+
+def _sentence(error: BaseException, timeout_s: float) -> str:
+    """One human sentence for why no answer came."""
+    match error:
+        case aiohttp.ClientConnectorDNSError():
+            return "its name does not resolve"
+        case aiohttp.ConnectionTimeoutError():
+            return "no connection could be made in time"
+        case TimeoutError():
+            return f"no answer within {timeout_s:g} s"
+        case ConnectionRefusedError():
+            return "nobody listens there"
+        case aiohttp.ClientConnectorError() if isinstance(error.os_error, ConnectionRefusedError):
+            return "nobody listens there"
+        case aiohttp.ClientConnectorError():
+            return (error.os_error.strerror or "no connection").lower()
+        case aiohttp.ServerDisconnectedError() | ConnectionResetError() | BrokenPipeError() | aiohttp.ClientOSError():
+            return "the connection broke before an answer came"
+        case aiohttp.ClientPayloadError() | aiohttp.ClientResponseError():
+            return "its answer is not proper HTTP"
+        case ValueError():
+            return str(error)
+        case _:
+            return "the connection failed"

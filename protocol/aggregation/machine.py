@@ -1,0 +1,436 @@
+"""The round machine: every round in which this peer takes part, as a child, a parent or the root.
+
+Neighbours: ``node`` feeds it and carries its ``outcomes`` to the walks; ``inviting`` fills children's places,
+``combining`` orders the work, ``round`` holds the state, ``privacy.guard`` the rule.
+Invariants: at most one partial per round leaves this peer, after the round's id is persisted; what a partial or a
+published total holds is fixed when combining starts; every round ends by its deadline.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from protocol import reports
+from protocol.aggregation import combining, inviting
+from protocol.aggregation.lineage import check_ancestors
+from protocol.aggregation.phases import AbstainReason, DeclineReason, Phase, Place, advance
+from protocol.aggregation.ports import Ports
+from protocol.aggregation.round import Child, Recording, Round
+from protocol.aggregation.seeds import check_groups
+from protocol.aggregation.shape import RING, height
+from protocol.application import Freshness, modulus_of, sections_of
+from protocol.base.errors import Refusal, Refused
+from protocol.base.ids import Lineage, PeerId, RoundId, TaskId
+from protocol.base.limits import MAX_BUDGET_S, MAX_ROUNDS_AT_ONCE
+from protocol.effects import Effect, Report, Send
+from protocol.identity.descriptor import Descriptor
+from protocol.masking.ring import Encoding
+from protocol.training.state import Model
+from protocol.training.task import RoundKind, Task
+from protocol.training.update import Identify, Published
+from protocol.wire.messages import Abstain, Accept, Checkpoint, Decline, Message, Offer, Parameters, Partial
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a round that this peer started as root has ended; ``published`` is None if nothing was."""
+
+    task: TaskId
+    model: Model
+    """The model that the round started from."""
+    published: Published | None
+
+
+class RoundMachine:
+    """All rounds at one node.  ``remembered``: ids (with expiry) contributed to before a restart."""
+
+    def __init__(self, ports: Ports, remembered: dict[RoundId, float], uses: set[bytes]) -> None:
+        self._ports = ports
+        self._rounds: dict[RoundId, Round] = {}
+        self._taken = dict(remembered)
+        self._uses = set(uses)
+        self._leaving = False
+        self._prune_at = 0.0
+        self.outcomes: list[Outcome] = []
+
+    # --- entering a round -------------------------------------------------------------------------------------
+
+    def start(self, task: Task, model: Model, planned: int, now: float) -> list[Effect]:
+        """Begin a round as root from ``model``, planned for ``planned`` contributions, this peer's included."""
+        settings = self._ports.settings
+        kind = task.kind_at(model.checkpoint.age)
+        encoding = _encoding(task, kind, planned)
+        levels = height(0, planned, task.branching, task.collusion_threshold)
+        transfer = 2 * encoding.nbytes / settings.link_bytes_per_s
+        budget = settings.round_budget_s + levels * (settings.hop_allowance_s + transfer)
+        state = Round(
+            id=RoundId(self._ports.entropy.token(16)),
+            task=task,
+            kind=kind,
+            age=model.checkpoint.age,
+            digest=model.digest,
+            walk=model.walk,
+            lineage=model.lineage,
+            depth=0,
+            cap=planned,
+            cohort_cap=planned,
+            encoding=encoding,
+            started=now,
+            deadline=now + min(budget, MAX_BUDGET_S),
+            checkpoint=model.checkpoint,
+        )
+        if self._objection_of_records(state) is not None:
+            return self._end(state, AbstainReason.NO_CONTRIBUTION, now)
+        return self._enter(state, 0, RING, now)
+
+    def on_offer(
+        self, sender: Descriptor, offer: Offer, task: Task | None, held: Checkpoint | None, agreed: bool, now: float
+    ) -> list[Effect]:
+        """Accept or decline.  ``held``: the model of the offered digest, if this peer has it; ``agreed``: its user
+        agrees to the task."""
+        ports = self._ports
+        state = None
+        reason = self._objection(offer, task, agreed)
+        if reason is None and task is not None:
+            kind = RoundKind(offer.kind)
+            encoding = _encoding(task, kind, offer.cohort_cap)
+            arrival = ports.transfer_s(sender.peer, encoding.nbytes)
+            state = Round(
+                id=offer.round,
+                task=task,
+                kind=kind,
+                age=offer.age,
+                digest=offer.digest,
+                walk=offer.walk,
+                lineage=offer.lineage,
+                depth=offer.depth,
+                cap=offer.cap,
+                cohort_cap=offer.cohort_cap,
+                encoding=encoding,
+                started=now,
+                deadline=now + min(offer.budget_s, MAX_BUDGET_S) - ports.settings.hop_allowance_s - arrival,
+                offer=offer,
+                parent=sender,
+                checkpoint=held,
+            )
+            reason = self._objection_of_records(state)
+            if reason is None and state.deadline <= now:
+                reason = DeclineReason.TOO_LATE
+        if reason is None and state is not None:
+            above = check_ancestors(offer, sender, ports.peer, ports.network, ports.verifier, now)
+            reason = DeclineReason.BAD_ANCESTORS if above is None else None
+            state.ancestors = above or ()
+        if reason is not None or state is None:
+            reason = reason or DeclineReason.UNKNOWN_TASK
+            said = Report(reports.Declined(offer.round, sender.peer, reason.sentence))
+            return [said, Send(sender, Decline(offer.round, int(reason)))]
+        effects: list[Effect] = [Send(sender, Accept(offer.round, held is None and not len(offer.state)))]
+        effects += self._enter(state, offer.slice_low, offer.slice_high, now)
+        if held is None and len(offer.state):
+            effects += self._identify(state, Checkpoint(state.task.id, offer.age, offer.state))
+        return effects
+
+    def _objection(self, offer: Offer, task: Task | None, agreed: bool) -> DeclineReason | None:
+        """Why this peer does not take part, as far as its own state and the offer's numbers tell."""
+        if self._leaving:
+            return DeclineReason.LEAVING
+        if offer.round in self._rounds or offer.round in self._taken:
+            return DeclineReason.ALREADY_IN_ROUND
+        if task is None:
+            return DeclineReason.UNKNOWN_TASK
+        if not agreed:
+            return DeclineReason.TASK_REFUSED
+        if len(self._rounds) >= MAX_ROUNDS_AT_ONCE:
+            return DeclineReason.BUSY
+        if self._ports.application.gate() is not None:
+            return DeclineReason.GATE_CLOSED
+        fits = (
+            offer.collusion_threshold == task.collusion_threshold
+            and offer.minimum_cohort == task.minimum_cohort
+            and offer.branching == task.branching
+            and offer.kind == task.kind_at(offer.age)
+            and offer.depth >= 1
+            and 1 <= offer.cap < offer.cohort_cap <= task.cohort
+            and 0 <= offer.slice_low <= offer.slice_high <= RING
+        )
+        return None if fits else DeclineReason.BAD_SHAPE
+
+    def _objection_of_records(self, state: Round) -> DeclineReason | None:
+        """Why this peer's records cannot answer; notes whether the answer is deterministic."""
+        freshness = self._ports.application.freshness(state.task)
+        state.deterministic = freshness is Freshness.DETERMINISTIC
+        if freshness is Freshness.NONE:
+            return DeclineReason.NO_RECORDS
+        if state.deterministic and combining.use_key(state) in self._uses:
+            return DeclineReason.NO_FRESH_RECORDS
+        return None
+
+    def _enter(self, state: Round, low: int, high: int, now: float) -> list[Effect]:
+        """Invite the children and start the own contribution; nobody waits for the tree to be complete."""
+        if self._ports.recording and state.task.public_data:
+            state.recording = Recording()
+        self._rounds[state.id] = state
+        self._taken[state.id] = now + MAX_BUDGET_S
+        inviting.open_places(self._ports, state, low, high)
+        effects: list[Effect] = []
+        for child in state.children:
+            effects += inviting.call(self._ports, state, child, now)
+        if state.checkpoint is not None:
+            effects += self._contribute(state)
+        return effects + self._settle(state, now)
+
+    def _identify(self, state: Round, checkpoint: Checkpoint) -> list[Effect]:
+        return [combining.work(state, "identify", Identify(state.task, checkpoint))]
+
+    def _contribute(self, state: Round) -> list[Effect]:
+        assert state.checkpoint is not None, "contributions are computed from a model"
+        job = self._ports.application.contribution_job(state.task, state.kind, state.checkpoint)
+        return [combining.work(state, "contribute", job)]
+
+    # --- messages ---------------------------------------------------------------------------------------------
+
+    def on_accept(self, sender: Descriptor, message: Accept, now: float) -> list[Effect]:
+        """A candidate takes its place."""
+        if self._over(message.round):
+            return []
+        state, child = self._expected(sender.peer, message.round)
+        if child.place is not Place.CALLING:
+            raise Refused(Refusal.OUT_OF_PHASE, "accept")
+        child.place = advance(child.place, Place.JOINED)
+        if not message.need_state:
+            return []
+        if state.checkpoint is None:
+            state.wanting.append(sender)
+            return []
+        return [self._parameters(state, sender)]
+
+    def on_decline(self, sender: Descriptor, message: Decline, now: float) -> list[Effect]:
+        """A candidate says no: the next one is asked."""
+        if self._over(message.round):
+            return []
+        state, child = self._expected(sender.peer, message.round)
+        if child.place is not Place.CALLING:
+            raise Refused(Refusal.OUT_OF_PHASE, "decline")
+        return inviting.vacate(self._ports, state, child, now) + self._settle(state, now)
+
+    def on_parameters(self, sender: Descriptor, message: Parameters, now: float) -> list[Effect]:
+        """The model that this peer asked its parent for."""
+        state = self._rounds.get(message.round)
+        if state is None or state.parent is None or state.parent.peer != sender.peer:
+            raise Refused(Refusal.NOT_EXPECTED, "parameters")
+        if state.checkpoint is not None or state.phase is not Phase.GATHERING:
+            raise Refused(Refusal.OUT_OF_PHASE, "parameters")
+        if message.checkpoint.task != state.task.id or message.checkpoint.age != state.age:
+            raise Refused(Refusal.NOT_EXPECTED, "parameters of another model")
+        return self._identify(state, message.checkpoint)
+
+    def on_partial(self, sender: Descriptor, message: Partial, now: float) -> list[Effect]:
+        """A child's subtree sum.  Refused whole if anything about it is wrong, or if it comes late."""
+        if self._over(message.round):
+            raise Refused(Refusal.OUT_OF_PHASE, "partial of a round that is over here")
+        state, child = self._expected(sender.peer, message.round)
+        # an accept that was overtaken by its partial is no fault of the child
+        if child.place is Place.CALLING:
+            child.place = advance(child.place, Place.JOINED)
+        if state.phase is not Phase.GATHERING or state.closing or child.place is not Place.JOINED:
+            raise Refused(Refusal.OUT_OF_PHASE, "partial")
+        try:
+            if not 1 <= message.cohort <= child.cap:
+                raise Refused(Refusal.OVER_CAP, f"{message.cohort} of {child.cap}")
+            if len(message.vector) != state.encoding.nbytes:
+                raise Refused(Refusal.WRONG_LENGTH, "partial")
+            check_groups(sender.peer, state.depth + 1, state.threshold, message)
+        except Refused as error:
+            child.place = advance(child.place, Place.GONE)
+            refused = reports.MessageRefused(sender.peer, "partial", error.reason, error.detail)
+            return [Report(refused), *self._settle(state, now)]
+        return combining.absorb(self._ports, state, state.children.index(child), message)
+
+    def on_abstain(self, sender: Descriptor, message: Abstain, now: float) -> list[Effect]:
+        """A child's subtree is left out."""
+        if self._over(message.round):
+            return []
+        state, child = self._expected(sender.peer, message.round)
+        if child.place not in (Place.CALLING, Place.JOINED):
+            raise Refused(Refusal.OUT_OF_PHASE, "abstain")
+        child.place = advance(child.place, Place.GONE)
+        return self._settle(state, now)
+
+    def on_send_failed(self, to: PeerId, message: Message, now: float) -> list[Effect]:
+        """A message of a round did not reach its peer: act as if that peer had said no."""
+        round_id = getattr(message, "round", None)
+        state = self._rounds.get(round_id) if round_id is not None else None
+        if state is None:
+            return []
+        match message:
+            case Offer():
+                child = state.child_of(to)
+                if child is not None and child.place is Place.CALLING:
+                    return inviting.vacate(self._ports, state, child, now) + self._settle(state, now)
+            case Parameters():
+                child = state.child_of(to)
+                if child is not None and child.place is Place.JOINED:
+                    child.place = advance(child.place, Place.GONE)
+                    return self._settle(state, now)
+            case Accept() if state.phase is Phase.GATHERING:
+                return self._end(state, AbstainReason.PARENT_LOST, now)
+            case _:
+                pass
+        return []
+
+    # --- work -------------------------------------------------------------------------------------------------
+
+    def on_work_done(self, round_id: RoundId, step: str, place: int, result: Any, now: float) -> list[Effect]:
+        """A job of a round has ended well."""
+        state = self._rounds.get(round_id)
+        if state is None:
+            return []
+        ports = self._ports
+        match step:
+            case "identify":
+                return self._identified(state, result, now)
+            case "contribute":
+                return combining.contributed(ports, state, result)
+            case "own":
+                state.busy, state.own_added = False, True
+                if state.recording is not None:
+                    state.recording.value = result
+            case "absorb":
+                combining.absorbed(state, place, result)
+            case "mask":
+                del self._rounds[round_id]
+                self._note_use(state)
+                return combining.masked(ports, state, result, now)
+            case "publish":
+                del self._rounds[round_id]
+                self._note_use(state)
+                self._conclude(state, result)
+                return combining.published(ports, state, result, now)
+            case _:
+                raise AssertionError(f"no such step: {step}")
+        return combining.pump(state) + self._settle(state, now)
+
+    def on_work_failed(self, round_id: RoundId, step: str, place: int, error: Exception, now: float) -> list[Effect]:
+        """A job of a round has raised: a child's fault costs that child, anything else ends the round here."""
+        state = self._rounds.get(round_id)
+        if state is None:
+            return []
+        if step == "absorb" and isinstance(error, Refused):
+            child = state.children[place]
+            combining.absorbed(state, place, None)
+            sender = child.peer.peer if child.peer is not None else self._ports.peer
+            refused = Report(reports.MessageRefused(sender, "partial", error.reason, error.detail))
+            return [refused, *combining.pump(state), *self._settle(state, now)]
+        reason = AbstainReason.NO_PARAMETERS if step == "identify" else AbstainReason.WORK_FAILED
+        return self._end(state, reason, now)
+
+    def _identified(self, state: Round, result: Any, now: float) -> list[Effect]:
+        checkpoint, digest = result
+        if digest != state.digest:
+            return self._end(state, AbstainReason.NO_PARAMETERS, now)
+        if state.checkpoint is not None:
+            return []
+        state.checkpoint = checkpoint
+        effects: list[Effect] = [self._parameters(state, child) for child in state.wanting]
+        state.wanting.clear()
+        return effects + self._contribute(state)
+
+    def _parameters(self, state: Round, child: Descriptor) -> Effect:
+        assert state.checkpoint is not None, "only a held model is passed on"
+        return Send(child, Parameters(state.id, state.checkpoint), ttl_s=self._ports.settings.round_budget_s)
+
+    def held(self, round_id: RoundId) -> Model | None:
+        """The model of a round under way, once it is here and identified."""
+        state = self._rounds.get(round_id)
+        if state is None or state.checkpoint is None:
+            return None
+        return Model(state.checkpoint, state.digest, state.walk, state.lineage)
+
+    # --- time -------------------------------------------------------------------------------------------------
+
+    def tick(self, now: float) -> list[Effect]:
+        """Act on every deadline that has passed."""
+        effects: list[Effect] = []
+        for state in list(self._rounds.values()):
+            if state.phase is not Phase.GATHERING:
+                continue
+            for child in state.children:
+                if child.place is Place.CALLING and child.answer_by <= now:
+                    effects += inviting.vacate(self._ports, state, child, now)
+            if state.deadline <= now:
+                state.closing = True
+            effects += self._settle(state, now)
+        if now >= self._prune_at:
+            self._prune_at = now + MAX_BUDGET_S / 10
+            self._taken = {r: expiry for r, expiry in self._taken.items() if expiry > now}
+        return effects
+
+    def next_deadline(self) -> tuple[float, str]:
+        """When ``tick`` has something to do, and why; infinity if never."""
+        best = (float("inf"), "no round")
+        for state in self._rounds.values():
+            if state.phase is not Phase.GATHERING:
+                continue
+            if not state.closing:
+                best = min(best, (state.deadline, "round deadline"))
+            for child in state.children:
+                if child.place is Place.CALLING:
+                    best = min(best, (child.answer_by, "answer to an offer"))
+        return best
+
+    def leave(self, now: float) -> list[Effect]:
+        """Stop taking part: no new rounds, and what has not been combined yet is abstained from at once."""
+        self._leaving = True
+        effects: list[Effect] = []
+        for state in list(self._rounds.values()):
+            if state.phase is Phase.GATHERING:
+                effects += self._end(state, AbstainReason.LEAVING, now)
+        return effects
+
+    def running(self, task: TaskId, walk: int | None = None) -> bool:
+        """Whether a round of this task (and walk) that this peer started is under way."""
+        return any(
+            r.parent is None and r.task.id == task and walk in (None, r.walk) for r in self._rounds.values()
+        )
+
+    @property
+    def idle(self) -> bool:
+        """No round under way."""
+        return not self._rounds
+
+    # --- inside -----------------------------------------------------------------------------------------------
+
+    def _expected(self, sender: PeerId, round_id: RoundId) -> tuple[Round, Child]:
+        state = self._rounds.get(round_id)
+        child = state.child_of(sender) if state is not None else None
+        if state is None or child is None:
+            raise Refused(Refusal.NOT_EXPECTED, "no such child in any round")
+        return state, child
+
+    def _over(self, round_id: RoundId) -> bool:
+        """This peer took part in the round and is done with it: what still arrives is merely late."""
+        return round_id in self._taken and round_id not in self._rounds
+
+    def _settle(self, state: Round, now: float) -> list[Effect]:
+        if state.id not in self._rounds:
+            return []
+        effects, reason = combining.settle(self._ports, state, now)
+        return effects if reason is None else effects + self._end(state, reason, now)
+
+    def _end(self, state: Round, reason: AbstainReason, now: float) -> list[Effect]:
+        self._rounds.pop(state.id, None)
+        if state.parent is None:
+            self._conclude(state, None)
+        return combining.abstain(self._ports, state, reason, now)
+
+    def _conclude(self, state: Round, result: Published | None) -> None:
+        assert state.checkpoint is not None, "a root holds its model"
+        model = Model(state.checkpoint, state.digest, state.walk, state.lineage)
+        self.outcomes.append(Outcome(state.task.id, model, result))
+
+    def _note_use(self, state: Round) -> None:
+        if state.deterministic:
+            self._uses.add(combining.use_key(state))
+
+
+def _encoding(task: Task, kind: RoundKind, cohort_cap: int) -> Encoding:
+    return Encoding(modulus_of(task, kind), cohort_cap, sections_of(task, kind))

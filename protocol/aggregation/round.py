@@ -1,0 +1,162 @@
+"""The state of one round at one node, and of its children's places.
+
+Neighbours: ``machine`` is the only one to change it.
+Invariants: ``accumulator`` is touched by one job at a time (``busy``); after ``Phase.GATHERING`` the set of delivered
+children never changes; ``offer`` and ``parent`` are None exactly at the root.
+"""
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protocol.aggregation.phases import Phase, Place
+from protocol.aggregation.seeds import Groups
+from protocol.base.ids import Digest, Lineage, PeerId, RoundId
+from protocol.effects import Job
+from protocol.identity.descriptor import Descriptor
+from protocol.masking.ring import Encoding
+from protocol.privacy.guard import may_contribute, mask_neighbours
+from protocol.privacy.record import RoundRecord
+from protocol.training.task import RoundKind, Task
+from protocol.wire.messages import Buffer, Checkpoint, Offer
+
+
+@dataclass(slots=True)
+class Child:
+    """One child's place: how large its subtree may be, from which slice it is invited, who sits there."""
+
+    cap: int
+    low: int
+    high: int
+    place: Place = Place.EMPTY
+    peer: Descriptor | None = None
+    answer_by: float = 0.0
+    attempts: int = 0
+    cohort: int = 0
+    min_neighbours: int = 0
+    seeds: Groups = ()
+    opened: int = 0
+
+    @property
+    def settled(self) -> bool:
+        """Nothing more will come from this place."""
+        return self.place in (Place.DELIVERED, Place.GONE)
+
+
+@dataclass(slots=True)
+class Recording:
+    """What an audit line needs beyond the round's own state; filled only for public data."""
+
+    value: Buffer | None = None
+    masks: dict[PeerId, Buffer] = field(default_factory=dict)
+    opened: dict[PeerId, Buffer] = field(default_factory=dict)
+    received: dict[PeerId, Buffer] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Round:
+    """One round at one node."""
+
+    id: RoundId
+    task: Task
+    kind: RoundKind
+    age: int
+    digest: Digest
+    walk: int
+    lineage: Lineage
+    depth: int
+    cap: int
+    cohort_cap: int
+    encoding: Encoding
+    started: float
+    deadline: float
+    """When this node freezes, whatever has come by then."""
+    offer: Offer | None = None
+    parent: Descriptor | None = None
+    ancestors: tuple[Descriptor, ...] = ()
+    checkpoint: Checkpoint | None = None
+    children: list[Child] = field(default_factory=list)
+    wanting: list[Descriptor] = field(default_factory=list)
+    """Children that asked for the model before it was here."""
+    accumulator: NDArray[Any] | None = None
+    jobs: deque[tuple[str, int, Job]] = field(default_factory=deque)
+    busy: bool = False
+    own_added: bool = False
+    closing: bool = False
+    """The deadline has passed: only work under way is waited for."""
+    deterministic: bool = False
+    phase: Phase = Phase.GATHERING
+    recording: Recording | None = None
+    tried: set[PeerId] = field(default_factory=set)
+
+    @property
+    def threshold(self) -> int:
+        """S."""
+        return self.task.collusion_threshold
+
+    @property
+    def delivered(self) -> list[Child]:
+        """Children whose partials are inside the accumulator."""
+        return [child for child in self.children if child.place is Place.DELIVERED]
+
+    @property
+    def cohort(self) -> int:
+        """Contributions that combining now would hold, the own one included."""
+        return 1 + sum(child.cohort for child in self.delivered)
+
+    @property
+    def neighbours(self) -> int:
+        """Mask neighbours of the own contribution, counted from what is delivered."""
+        down = self.delivered
+        return mask_neighbours(self.depth, self.threshold, len(down), sum(child.opened for child in down))
+
+    @property
+    def allowed(self) -> bool:
+        """The contribution rule, for what is delivered."""
+        down = self.delivered
+        return may_contribute(self.depth, self.threshold, len(down), sum(child.opened for child in down))
+
+    @property
+    def min_neighbours(self) -> int:
+        """Fewest mask neighbours of any contribution inside."""
+        return min([self.neighbours, *(child.min_neighbours for child in self.delivered)])
+
+    def vector(self) -> NDArray[Any]:
+        """The accumulator, made at its first use."""
+        if self.accumulator is None:
+            self.accumulator = np.zeros(self.encoding.dimension, dtype=self.encoding.dtype)
+        return self.accumulator
+
+    def child_of(self, peer: PeerId) -> Child | None:
+        """The place in which ``peer`` sits."""
+        for child in self.children:
+            if child.peer is not None and child.peer.peer == peer:
+                return child
+        return None
+
+    def record(self, own: PeerId, *, sent: bytes | None, total: bytes | None, published: bool) -> RoundRecord:
+        """The audit line of this round at this node, as protocol.md's auditor reads it."""
+        recording = self.recording or Recording()
+        combined = sent is not None or total is not None
+        return RoundRecord(
+            round=self.id,
+            peer=own,
+            parent=self.parent.peer if self.parent is not None else None,
+            ancestors=tuple(a.peer for a in self.ancestors),
+            collusion_threshold=self.threshold,
+            modulus_bits=self.encoding.modulus_bits,
+            contributed=combined,
+            sent=sent is not None,
+            children=tuple(c.peer.peer for c in self.delivered if c.peer is not None) if combined else (),
+            value=recording.value,
+            masks=recording.masks,
+            opened=recording.opened,
+            received=recording.received,
+            sent_vector=sent,
+            cohort=self.cohort if combined else 0,
+            total=total,
+            published=published,
+        )

@@ -1,0 +1,50 @@
+"""Every bound on what a stranger controls, by name, with the reason for its size.
+
+Neighbours: ``wire.codec`` and ``wire.envelope`` enforce most of them, ``membership`` and ``aggregation`` the rest.
+Invariants: constants only; a size is in bytes, a count is a count, a time ends in ``_S``.
+"""
+
+MAX_BODY = 48 * 2**20
+"""One envelope.  Sealing holds the interpreter lock for a whole body at about 1 GB/s, so this stays under 50 ms."""
+MAX_CONTROL_BODY = 256 * 2**10
+"""A message without a vector or model."""
+MAX_COORDINATES = 10_000_000
+"""Coordinates of one aggregated vector (40 MB at 32 bits)."""
+MAX_DESCRIPTOR = 4096
+"""One signed descriptor, hybrid KEM key (1,216 bytes) and addresses included."""
+MAX_ADDRESSES = 8
+MAX_ADDRESS = 255
+MAX_CAPABILITIES = 16
+MAX_COLLUSION_THRESHOLD = 16
+MAX_BRANCHING = 64
+MAX_COHORT = 1_000_000
+MAX_DEPTH = 64
+MAX_SEEDS_PER_HOP = 4096
+"""Sealed seeds of one hop group in a partial; B**(S-1) of a usual shape is far below."""
+MAX_SEALED_SEED = 1280
+"""A sealed 32-byte seed: 80 with X25519, 1,168 with ML-KEM-768 + X25519."""
+MAX_GOSSIP_DESCRIPTORS = 16
+MAX_RUMOURS = 64
+MAX_HEADS = 64
+"""Task heads (task, walk, age) in one gossip message."""
+MAX_TASKS = 64
+MAX_TASK = 64 * 2**10
+MAX_WALKS = 32
+MAX_ROUNDS_AT_ONCE = 8
+"""Rounds in which one peer takes part at the same time; further offers are declined as busy."""
+MAX_INLINE_STATE = 16 * 2**10
+"""A model up to this size travels inside the offer."""
+MAX_BUDGET_S = 600.0
+"""Time budget of one round."""
+MAX_ENVELOPE_TTL_S = 120.0
+CLOCK_TOLERANCE_S = 120.0
+"""How far two clocks may differ before messages are refused."""
+KEM_EPOCH_S = 3600.0
+"""Interval between rotations of the KEM key."""
+KEM_KEEP_S = MAX_BUDGET_S
+"""An old KEM key lives for one maximum round budget."""
+MAX_REPLAY_ENTRIES = 200_000
+"""Message ids remembered; when full, new messages are refused (closed, not open)."""
+MAX_REPLAY_PER_SENDER = 20_000
+MAX_NETWORK_FILE = 64 * 2**10
+MAX_CHAIN = 3

@@ -1,0 +1,103 @@
+"""All that a node may ask its driver for.  Imperative; the counterpart of ``events`` (what has happened).
+
+Neighbours: the machines and ``node`` return them, ``peer.driver`` and the simulator carry them out.
+Invariants: a list of effects is carried out in order; what stands after a ``Persist`` happens only once that is
+durable (durable before visible).  ``Work`` is whatever costs O(d): never done on the event loop.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from protocol.base.ids import PeerId, RoundId
+from protocol.identity.descriptor import Descriptor
+from protocol.wire.messages import Checkpoint, Message
+
+
+class Job(Protocol):
+    """Work of O(d) or more: pure given its fields, run in a thread by the driver or inline by a simulator."""
+
+    @property
+    def cost_bytes(self) -> int:
+        """About how many bytes it touches: below a threshold a driver may run it inline."""
+        ...
+
+    def run(self) -> Any:
+        """Do it; what it returns comes back in ``events.WorkDone``.  An exception becomes ``WorkFailed``."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Seal ``message`` to ``to`` and send it.  A failure comes back as ``events.SendFailed``."""
+
+    to: Descriptor
+    message: Message
+    ttl_s: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class PersistRound:
+    """Remember durably that this peer has contributed to a round (until ``expires``, Unix seconds)."""
+
+    round: RoundId
+    expires: float
+
+
+@dataclass(frozen=True, slots=True)
+class PersistUse:
+    """Remember durably that a deterministic contribution was made from this source to this model or statistic."""
+
+    key: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SaveCheckpoint:
+    """Keep this model as the newest; need not be durable at once, a later one replaces it."""
+
+    checkpoint: Checkpoint
+
+
+@dataclass(frozen=True, slots=True)
+class SaveTask:
+    """Keep this task durably: canonical encoding, submitter's key and signature."""
+
+    encoding: bytes
+    submitter_key: bytes
+    signature: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Run ``job``; its result comes back as ``events.WorkDone`` with the same key."""
+
+    key: tuple[Any, ...]
+    job: Job
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Something worth telling people (logs, metrics, history): ``item`` is one of ``protocol.reports``."""
+
+    item: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Dial:
+    """Ask the seeds for their descriptors: this node knows nobody who is alive."""
+
+
+Effect = Send | PersistRound | PersistUse | SaveCheckpoint | SaveTask | Work | Report | Dial
+
+__all__ = [
+    "Dial",
+    "Effect",
+    "Job",
+    "PeerId",
+    "PersistRound",
+    "PersistUse",
+    "Report",
+    "SaveCheckpoint",
+    "SaveTask",
+    "Send",
+    "Work",
+]

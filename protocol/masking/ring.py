@@ -1,0 +1,250 @@
+"""Fixed point: real numbers as words modulo 2^w, rounded without bias, summed without wrapping, and back.
+
+A vector is a list of sections, each with its own bound.  With L levels a value x of a section with bound b is
+clipped to [-b, b], scaled to v = x * L / b, and rounded at random to one of the integers next to v such that the
+mean is v.  L leaves headroom for the whole cohort and for every rounding up: cohort_cap * (L + 1) <= 2^(w-1) - 1.
+
+**The rounding.**  A 32-bit word r of the keystream of the rounding seed (AES-256-CTR as in ``prg``; coordinate i of the
+whole vector takes word i) becomes the dither d = (r | 1, read as signed) / 2^32, symmetric about 0 in (-1/2, 1/2),
+and the result is the integer nearest to v + d.  To get it in few passes, 2^32 * (v + d) is added to 1.5 * 2^84: a
+float64 of that size has units of 2^32, so the addition itself rounds (half to even), and its bit pattern is that
+constant's plus the result: its low bits are the result in two's complement.
+
+**How unbiased.**  With v the float64 product (within 2^-52 of the exact one, relatively), the mean of the result
+differs from v by at most 2^-32 + 2^-52 * |v|: the resolution of the dither and of float64.  Integers v below 2^20
+(zero above all) come out as they are.  Levels are capped at 2^44, so that with w = 64 float64 still suffices.
+
+Neighbours: ``prg`` for the stream; ``aggregation`` for the sums; ``training`` for what the sections mean.
+Invariants: a result never exceeds L + 1 in magnitude; nothing is written when the input is refused.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protocol.base.errors import ConfigurationError
+from protocol.base.limits import MAX_COORDINATES
+from protocol.masking.prg import Keystream, RingArray, check_ring_array, room_for, word
+
+FloatArray = NDArray[np.float32] | NDArray[np.float64]
+F = TypeVar("F", np.float32, np.float64)
+
+MAX_LEVELS: Final = 2**44
+MIN_BOUND: Final = 2.0**-100
+MAX_BOUND: Final = 2.0**100
+"""Bounds outside [MIN_BOUND, MAX_BOUND] are mistakes; inside, no product or square overflows a float64."""
+
+_CHUNK: Final = 2**15
+"""Coordinates at a time: 256 KiB of float64 and 128 KiB of keystream."""
+_ROW: Final = 2**8
+_NORM_ERROR: Final = 2.0**-17
+_DITHER_UNIT: Final = 2.0**32
+_ROUNDER: Final = 1.5 * 2.0**84
+_ROUNDER_BITS: Final = np.float64(_ROUNDER).view(np.uint64)
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """``length`` coordinates, each within [-bound, bound] (in the caller's unit)."""
+
+    length: int
+    bound: float
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """How the vectors of one round are written: ring, planned cohort and sections.  Equal at every participant.
+
+    ``ConfigurationError`` when it is impossible, with a sentence for every mistake.
+    """
+
+    modulus_bits: int
+    cohort_cap: int
+    """Most contributions that will ever be added up: fixes the levels."""
+    sections: tuple[Section, ...]
+
+    def __post_init__(self) -> None:
+        problems: list[str] = []
+        if self.modulus_bits not in (16, 32, 64):
+            problems.append(f"modulus_bits must be 16, 32 or 64, not {self.modulus_bits}")
+        elif self.cohort_cap < 1:
+            problems.append(f"cohort_cap must be at least 1, not {self.cohort_cap}")
+        elif self.levels < 1:
+            problems.append(f"{self.cohort_cap} contributions leave no level at modulus_bits = {self.modulus_bits}")
+        if not self.sections or any(section.length < 1 for section in self.sections):
+            problems.append("an encoding needs at least one section, and every section at least one coordinate")
+        elif self.dimension > MAX_COORDINATES:
+            problems.append(f"a vector has at most {MAX_COORDINATES} coordinates, not {self.dimension}")
+        if not all(MIN_BOUND <= section.bound <= MAX_BOUND for section in self.sections):
+            problems.append("the bound of a section must be a positive number, neither tiny nor huge")
+        if problems:
+            raise ConfigurationError(problems)
+
+    @property
+    def dtype(self) -> np.dtype[np.unsignedinteger[Any]]:
+        """The ring word: ``<u2``, ``<u4`` or ``<u8``."""
+        return word(self.modulus_bits)
+
+    @property
+    def dimension(self) -> int:
+        """Coordinates of all sections."""
+        return sum(section.length for section in self.sections)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of one encoded vector."""
+        return self.dimension * self.modulus_bits // 8
+
+    @property
+    def levels(self) -> int:
+        """L: a value at its section's bound is written as L (before rounding)."""
+        return int(min((2 ** (self.modulus_bits - 1) - 1) // self.cohort_cap - 1, MAX_LEVELS))
+
+    def zeros(self) -> RingArray:
+        """An all-zero ring vector of ``dimension`` words."""
+        return np.zeros(self.dimension, dtype=self.dtype)
+
+    def add_encoded(self, values: Sequence[FloatArray], out: RingArray, seed: bytes) -> None:
+        """Encode ``values`` (one array per section) and add them to ``out`` in place, modulo 2^w.
+
+        ``values[k]`` has shape ``(sections[k].length,)`` and type float32 or float64; what lies outside the bound is
+        clipped to it.  ``out`` has ``dimension`` words of ``dtype``.  ``seed`` (32 bytes) must be fresh and secret:
+        it fixes the rounding.  ``ValueError`` for NaN, infinity, a wrong shape, type or seed: ``out`` untouched.
+        """
+        check_ring_array(out)
+        if out.dtype != self.dtype or out.size != self.dimension:
+            raise ValueError(f"the ring vector must have {self.dimension} words of {self.modulus_bits} bits")
+        if len(values) != len(self.sections):
+            raise ValueError(f"{len(self.sections)} sections need as many arrays, not {len(values)}")
+        beyond = [_exceeds(array, section) for array, section in zip(values, self.sections, strict=True)]
+        rounder = _Rounder(Keystream(seed), min(_CHUNK, self.dimension), self.dtype)
+        start = 0
+        for array, section, clip in zip(values, self.sections, beyond, strict=True):
+            scale = self.levels / section.bound * _DITHER_UNIT
+            limit = section.bound if clip else None
+            for low in range(0, section.length, _CHUNK):
+                part = array[low : low + _CHUNK]
+                rounder.add(part, out[start + low : start + low + part.size], scale, limit)
+            start += section.length
+
+    @overload
+    def decode(self, total: RingArray) -> list[NDArray[np.float64]]: ...
+
+    @overload
+    def decode(self, total: RingArray, dtype: type[F]) -> list[NDArray[F]]: ...
+
+    def decode(self, total: RingArray, dtype: type[Any] = np.float64) -> list[NDArray[Any]]:
+        """The real numbers of a sum: one new array per section, of ``dtype`` (float64, or float32 to save memory).
+
+        ``total`` has ``dimension`` words of ``dtype``; each is read as a signed number and scaled by bound / L.
+        """
+        if total.dtype != self.dtype or total.shape != (self.dimension,):
+            raise ValueError(f"the ring vector must have {self.dimension} words of {self.modulus_bits} bits")
+        signed = total.view(f"<i{total.itemsize}")
+        sections: list[NDArray[Any]] = []
+        start = 0
+        for section in self.sections:
+            unit = section.bound / self.levels
+            result = np.empty(section.length, dtype=dtype)
+            for low in range(0, section.length, _CHUNK):
+                part = signed[start + low : start + min(low + _CHUNK, section.length)]
+                result[low : low + part.size] = np.multiply(part, unit, dtype=np.float64)
+            sections.append(result)
+            start += section.length
+        return sections
+
+
+class _Rounder:
+    """The working memory of one ``add_encoded`` call, and its inner step."""
+
+    __slots__ = ("_bytes", "_dither", "_real", "_stream", "_words")
+
+    def __init__(self, stream: Keystream, size: int, dtype: np.dtype[np.unsignedinteger[Any]]) -> None:
+        # The keystream's room serves twice: as dither, then for the rounded words (of up to 8 bytes for w = 64,
+        # where they stay in ``_real`` instead).
+        room = room_for(4 * size)
+        self._stream = stream
+        self._bytes = room.data
+        self._dither = room[: 4 * size].view("<i4")
+        self._real = np.empty(size, dtype="<f8")
+        bits = self._real.view("<u8")
+        self._words = bits if dtype.itemsize == 8 else room[: dtype.itemsize * size].view(dtype)
+
+    def add(self, part: FloatArray, out: RingArray, scale: float, limit: float | None) -> None:
+        """Add the rounded ``part * scale / 2^32``, clipped to ``limit`` beforehand, to ``out``."""
+        size = part.size
+        real, dither, words = self._real[:size], self._dither[:size], self._words[:size]
+        # Copy, then multiply: twice as fast as one call that converts on the way through numpy's casting buffer.
+        np.copyto(real, part)
+        if limit is not None:
+            np.clip(real, -limit, limit, out=real)
+        np.multiply(real, scale, out=real)
+        self._stream.read_into(self._bytes, 4 * size)
+        np.bitwise_or(dither, 1, out=dither)
+        np.add(real, dither, out=real)
+        np.add(real, _ROUNDER, out=real)
+        bits = real.view("<u8")
+        if words.itemsize == 8:
+            np.subtract(bits, _ROUNDER_BITS, out=words)
+        else:
+            np.copyto(words, bits, casting="unsafe")  # keeps the low bits
+        np.add(out, words, out=out)
+
+
+def _exceeds(array: FloatArray, section: Section) -> bool:
+    """Whether a value lies outside the section's bound.  ``ValueError`` for what cannot be encoded."""
+    if array.dtype not in (np.float32, np.float64) or array.shape != (section.length,):
+        raise ValueError(f"a section of {section.length} values needs a float32 or float64 array of that shape")
+    low, high = float(array.min()), float(array.max())  # NaN comes through either
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise ValueError("a value that is not a finite number cannot be contributed")
+    return low < -section.bound or high > section.bound
+
+
+def clip_l2(vector: FloatArray, bound: float) -> float:
+    """Scale ``vector`` (one-dimensional, float32 or float64) in place so that its L2 norm is at most ``bound``.
+
+    Returns the norm before, within 2^-17 of it relatively.  A vector found within the bound is left as it is.
+    ``ValueError`` for NaN, infinity, a norm beyond float64 or a bound that is not positive; nothing is changed then.
+    """
+    if vector.dtype not in (np.float32, np.float64) or vector.ndim != 1:
+        raise ValueError("clip_l2 needs a one-dimensional float32 or float64 array")
+    if not bound > 0:
+        raise ValueError("the bound of a norm must be positive")
+    norm = math.sqrt(_sum_of_squares(vector))
+    if not math.isfinite(norm):
+        raise ValueError("a vector with values that are not finite numbers, or absurdly large, cannot be clipped")
+    if norm * (1.0 + _NORM_ERROR) > bound:
+        # A little less than bound / norm: neither the error of the norm nor the rounding of the products to float32
+        # may leave the result above the bound.
+        factor = bound / norm * (1.0 - 2.0 * _NORM_ERROR)
+        if factor > 2.0**-100:
+            np.multiply(vector, vector.dtype.type(factor), out=vector)
+        else:  # float32 could not hold the factor itself precisely
+            np.multiply(vector, factor, out=vector, dtype=np.float64, casting="same_kind")
+    return norm
+
+
+def _sum_of_squares(vector: FloatArray) -> float:
+    """The sum of squares within 2^-16, relatively; infinite or NaN if a value is."""
+    if vector.flags.c_contiguous:
+        # In the array's own type, but only over short rows: whatever the order, _ROW additions of non-negative
+        # float32 err by less than _ROW * 2^-24 = 2^-16.  (Not BLAS: it would start threads that cost more than this.)
+        rows = vector[: vector.size - vector.size % _ROW].reshape(-1, _ROW)
+        rest = vector[rows.size :]
+        with np.errstate(all="ignore"):
+            total = float(np.einsum("ij,ij->i", rows, rows).sum(dtype=np.float64)) + float(
+                np.einsum("i,i->", rest, rest)
+            )
+        if vector.dtype == np.float64 or 2.0**-60 < total < 2.0**120:  # no float32 square over- or underflowed
+            return total
+    total = 0.0
+    for low in range(0, vector.size, _CHUNK):
+        part = vector[low : low + _CHUNK].astype(np.float64)
+        with np.errstate(all="ignore"):
+            total += float(np.einsum("i,i->", part, part))
+    return total

@@ -1,0 +1,400 @@
+"""The membership machine: joins, gossips, detects failures, refutes, leaves.
+
+Neighbours: ``view`` (whom it knows), ``detector`` (timers), ``bulletin`` (what to pass on), ``dialling`` (when to
+ask the seeds); ``node`` calls it with authentic messages only, and signs a new descriptor when ``incarnation`` grew.
+Invariants: one exchange per period, plus a bounded number of probes when somebody is silent; every descriptor from
+outside passes the verifier before it is looked at; the state of a peer never goes back to an earlier incarnation;
+after ``leave`` the machine says nothing more.
+
+What is alive is said by descriptors, which only their peer can sign; rumours say suspect, dead and left.  A peer that
+is told such a thing of itself raises its incarnation above it, and its next descriptor overrides the rumour
+everywhere.  To that end whoever writes to a peer it does not hold for alive says so in the same message.
+"""
+
+from collections.abc import Container, Sequence
+
+from protocol.base.entropy import Entropy
+from protocol.base.errors import Refused
+from protocol.base.ids import PeerId, TaskId
+from protocol.base.limits import MAX_GOSSIP_DESCRIPTORS, MAX_HEADS, MAX_RUMOURS, MAX_TASKS
+from protocol.base.settings import Settings
+from protocol.effects import Dial, Effect, Send
+from protocol.identity.descriptor import Descriptor, DescriptorVerifier
+from protocol.membership.bulletin import Bulletin
+from protocol.membership.detector import Detector, Probe, draw_nonce
+from protocol.membership.dialling import Dialler
+from protocol.membership.view import Entry, Learned, Liveness, View
+from protocol.wire.messages import Gossip, GossipReply, Head, Leave, Ping, Pong, ProbeRequest, Rumour
+
+JITTER = 0.25
+"""Periods vary by this share either way, so that peers do not fall into step."""
+RECONNECT_PERIODS = 10
+"""Every so many periods somebody taken for dead is greeted: after a partition the two sides find each other."""
+MAX_URGENT = 4
+"""Peers to be greeted at once instead of in their turn."""
+LEAVE_FANOUT = 16
+"""Peers that are told of a leave at first hand."""
+MAX_INCARNATION = 2**62
+"""Rumours above this are nonsense; leaves room to count on."""
+
+
+class Membership:
+    """One peer's membership; every method that takes ``now`` returns the effects it asks for, in order."""
+
+    def __init__(
+        self, own: Descriptor, settings: Settings, entropy: Entropy, verifier: DescriptorVerifier, now: float
+    ) -> None:
+        self._settings = settings
+        self._entropy = entropy
+        self._verifier = verifier
+        self._view = View(own.peer, settings.view_capacity, entropy)
+        self._detector = Detector(settings, entropy)
+        self._bulletin = Bulletin(own, self._view, settings)
+        self._dialler = Dialler(settings)
+        self._urgent: list[PeerId] = []
+        self._clock = now
+        """The latest ``now`` of any call."""
+        self._gossip_at = now
+        self._periods = 0
+        self._gone = False
+        self.incarnation = own.incarnation
+        """Grows when this peer hears itself suspected; ``node`` then signs a descriptor with it (``set_own``)."""
+        self.refused_descriptors = 0
+        """Descriptors inside authentic gossip that did not pass the verifier."""
+
+    # --- questions -------------------------------------------------------------------------------------------
+
+    def lookup(self, peer: PeerId) -> Descriptor | None:
+        """The freshest descriptor of a known peer, dead ones included: they may come back and must be understood."""
+        entry = self._view.entry(peer)
+        return entry.descriptor if entry else None
+
+    def state_of(self, peer: PeerId) -> Liveness | None:
+        """What is believed of a peer; None: unknown."""
+        entry = self._view.entry(peer)
+        return entry.state if entry else None
+
+    def alive(self) -> list[Descriptor]:
+        """The other peers that are alive (suspects are left out) in id order."""
+        return list(self._view.alive())
+
+    def sample(self, count: int, exclude: Container[PeerId] = ()) -> list[Descriptor]:
+        """Up to ``count`` different alive peers not in ``exclude``, near uniform over the network."""
+        return self._view.sample(count, exclude)
+
+    def size_estimate(self) -> int:
+        """Peers in the network, this one included: a count in small networks, else an estimate (see ``view``)."""
+        return self._view.size_estimate()
+
+    def peers(self) -> list[tuple[Descriptor, Liveness]]:
+        """Everybody remembered, in id order: for people to look at."""
+        return sorted(((e.descriptor, e.state) for e in self._view.entries()), key=lambda pair: pair[0].peer)
+
+    def descriptors_to_save(self) -> list[Descriptor]:
+        """What to give to ``found`` after a restart, so that the network is found without seeds."""
+        return self.alive()
+
+    def next_deadline(self) -> tuple[float, str]:
+        """When ``tick`` is due (Unix seconds, may lie in the past) and why; infinity after ``leave``."""
+        if self._gone:
+            return float("inf"), "left"
+        if self._urgent:
+            return self._clock, "gossip"
+        dial = max(self._clock, self._dialler.deadline(len(self._view.alive())))
+        return min(self._detector.next_deadline(), (self._gossip_at, "gossip"), (dial, "dial"))
+
+    # --- what happened ---------------------------------------------------------------------------------------
+
+    def set_own(self, descriptor: Descriptor) -> list[Effect]:
+        """This peer signed a new descriptor; a higher incarnation is passed on without waiting for the period."""
+        own = self._bulletin.own
+        if descriptor.peer != own.peer:
+            raise ValueError("set_own takes this peer's own descriptor")
+        if descriptor.incarnation > own.incarnation:
+            self._gossip_at = min(self._gossip_at, self._clock)
+        self._bulletin.own = descriptor
+        self._bulletin.announce(descriptor.peer)
+        self.incarnation = max(self.incarnation, descriptor.incarnation)
+        return []
+
+    def found(self, descriptor: Descriptor, now: float) -> list[Effect]:
+        """A verified descriptor from a seed or from before a restart: greet its peer at once."""
+        self._wake(now)
+        self._learn(descriptor, now, [])
+        if self._view.member(descriptor.peer) is not None:
+            self._greet_soon(descriptor.peer)
+        return []
+
+    def heard(self, sender: Descriptor, now: float) -> list[Effect]:
+        """An authentic message of ``sender`` arrived, whatever its kind."""
+        self._wake(now)
+        self._learn(sender, now, [])
+        entry = self._view.entry(sender.peer)
+        if entry is not None:
+            entry.heard_at = now
+        self._detector.heard(sender.peer)
+        return []
+
+    def send_failed(self, peer: PeerId, now: float) -> list[Effect]:
+        """A message to ``peer`` could not be delivered: ask others at once, or probe it at once."""
+        self._wake(now)
+        entry = self._view.member(peer)
+        # Of a suspect nothing new is learned, and what a ping for another peer met is that peer's to judge.
+        if self._gone or entry is None or entry.state is Liveness.SUSPECT or self._detector.relaying(peer, now):
+            return []
+        probe = self._detector.probe_of(peer)
+        if probe is None:
+            self._greet_soon(peer)
+            return []
+        return [] if probe.helpers or probe.heard else self._ask_others(probe, now)
+
+    def on_gossip(
+        self, sender: Descriptor, message: Gossip, now: float, heads: Sequence[Head], tasks: Sequence[TaskId]
+    ) -> list[Effect]:
+        """A peer began an exchange: take in its half, answer with ours."""
+        self.heard(sender, now)
+        if self._gone:
+            return []
+        self._take_rumours(message.rumours, now)
+        # Chosen before the other half is taken in, so that nothing goes back to where it came from.
+        # Whoever offers less than its budget knows few others: a joiner, who is told more.
+        joiner = len(message.descriptors) < self._settings.gossip_descriptors
+        offered = self._bulletin.pick(sender.peer, with_own=False, much=joiner)
+        reply = GossipReply(
+            message.nonce,
+            self._bulletin.descriptors(offered),
+            self._bulletin.rumours(sender.peer),
+            tuple(heads[:MAX_HEADS]),
+            tuple(tasks[:MAX_TASKS]),
+        )
+        self._take_descriptors(message.descriptors, sender.peer, offered, now)
+        return [Send(sender, reply)]
+
+    def on_gossip_reply(self, sender: Descriptor, message: GossipReply, now: float) -> list[Effect]:
+        """The other half of an exchange that this peer began, and the acknowledgement of its probe."""
+        self.heard(sender, now)
+        probe = self._detector.answered(sender.peer, message.nonce)
+        self._take_rumours(message.rumours, now)
+        # The partner goes first: its view now points here (see ``view``).
+        exchangeable = [sender.peer, *probe.offered] if probe else []
+        self._take_descriptors(message.descriptors, sender.peer, exchangeable, now)
+        return []
+
+    def on_ping(self, sender: Descriptor, message: Ping, now: float) -> list[Effect]:
+        """Somebody asks whether this peer is alive."""
+        self.heard(sender, now)
+        return [] if self._gone else [Send(sender, Pong(message.nonce, self._bulletin.own.peer))]
+
+    def on_pong(self, sender: Descriptor, message: Pong, now: float) -> list[Effect]:
+        """A ping was answered: pass it on to who asked for it, or take it as the answer to an own probe."""
+        self.heard(sender, now)
+        if message.subject == sender.peer:
+            relay = self._detector.relayed(message.nonce, sender.peer, now)
+            if relay is not None:
+                return [] if self._gone else [Send(relay.asker, Pong(relay.asker_nonce, sender.peer))]
+        probe = self._detector.probe_of(message.subject)
+        if probe is not None and probe.nonce == message.nonce and sender.peer in (probe.target, *probe.helpers):
+            probe.heard = True
+            entry = self._view.entry(probe.target)
+            if entry is not None:
+                entry.heard_at = now
+        return []
+
+    def on_probe_request(self, sender: Descriptor, message: ProbeRequest, now: float) -> list[Effect]:
+        """Somebody cannot reach a peer and asks this one to try."""
+        self.heard(sender, now)
+        if self._gone:
+            return []
+        if message.target == self._bulletin.own.peer:
+            return [Send(sender, Pong(message.nonce, self._bulletin.own.peer))]
+        target = self._verified(message.descriptor, now)
+        if target is None or target.peer != message.target:
+            return []
+        known = self.lookup(message.target)
+        if known is not None and known.supersedes(target):
+            target = known
+        nonce = self._detector.relay(sender, message.nonce, target.peer, now)
+        return [] if nonce is None else [Send(target, Ping(nonce))]
+
+    def on_leave(self, sender: Descriptor, message: Leave, now: float) -> list[Effect]:
+        """A peer says goodbye."""
+        self.heard(sender, now)
+        self._take_rumour(Rumour(sender.peer, message.incarnation, Liveness.LEFT), now)
+        return []
+
+    def leave(self, now: float) -> list[Effect]:
+        """Say goodbye to some peers, who tell the others; nothing is sent afterwards."""
+        self._wake(now)
+        if self._gone:
+            return []
+        self._gone = True
+        return [Send(to, Leave(self.incarnation)) for to in self._view.sample(LEAVE_FANOUT)]
+
+    def tick(self, now: float, heads: Sequence[Head], tasks: Sequence[TaskId]) -> list[Effect]:
+        """Time has passed: conclude from silence, and gossip when the period is over."""
+        self._wake(now)
+        if self._gone:
+            return []
+        effects: list[Effect] = []
+        for probe in self._detector.silent(now):
+            effects += self._ask_others(probe, now)
+        for peer in self._detector.lapsed(now):
+            self._conclude(peer, now)
+        urgent, self._urgent = self._urgent, []
+        for peer in urgent:
+            entry = self._view.member(peer)
+            effects += self._exchange(entry, now, heads, tasks) if entry else []
+        if now >= self._gossip_at:
+            self._gossip_at = now + self._settings.gossip_period_s * (1 - JITTER + 2 * JITTER * self._entropy.uniform())
+            effects += self._period(now, heads, tasks)
+        if self._dialler.due(len(self._view.alive()), now):
+            effects.append(Dial())
+        return effects
+
+    # --- speaking --------------------------------------------------------------------------------------------
+
+    def _period(self, now: float, heads: Sequence[Head], tasks: Sequence[TaskId]) -> list[Effect]:
+        self._periods += 1
+        for peer in self._view.expire(now):
+            self._detector.forget(peer)
+        effects: list[Effect] = []
+        partner = self._view.next_partner()
+        if partner is not None:
+            effects += self._exchange(partner, now, heads, tasks)
+        dead = self._view.random_dead() if self._periods % RECONNECT_PERIODS == 0 else None
+        if dead is not None:
+            effects += self._exchange(dead, now, heads, tasks)
+        return effects
+
+    def _exchange(self, with_: Entry, now: float, heads: Sequence[Head], tasks: Sequence[TaskId]) -> list[Effect]:
+        partner = with_.descriptor
+        if self._detector.probe_of(partner.peer) is not None:
+            return []
+        offered = self._bulletin.pick(partner.peer, with_own=True)
+        if with_.state in (Liveness.ALIVE, Liveness.SUSPECT):
+            nonce = self._detector.begin(partner.peer, offered, now)
+        else:
+            nonce = draw_nonce(self._entropy)  # nobody is to be suspected of having been dead
+        if nonce is None:
+            return []
+        raw, rumours = self._bulletin.descriptors(offered), self._bulletin.rumours(partner.peer)
+        return [Send(partner, Gossip(nonce, raw, rumours, tuple(heads[:MAX_HEADS]), tuple(tasks[:MAX_TASKS])))]
+
+    def _greet_soon(self, peer: PeerId) -> None:
+        if peer not in self._urgent and len(self._urgent) < MAX_URGENT:
+            self._urgent.append(peer)
+
+    # --- listening -------------------------------------------------------------------------------------------
+
+    def _verified(self, raw: bytes, now: float) -> Descriptor | None:
+        try:
+            return self._verifier.verify(raw, now)
+        except Refused:
+            self.refused_descriptors += 1
+            return None
+
+    def _take_descriptors(
+        self, raw: Sequence[bytes], sender: PeerId, exchangeable: Sequence[PeerId], now: float
+    ) -> None:
+        spare = list(exchangeable)
+        for one in raw[:MAX_GOSSIP_DESCRIPTORS]:
+            descriptor = self._verified(one, now)
+            if descriptor is None:
+                continue
+            if descriptor.peer == self._bulletin.own.peer:
+                if descriptor.supersedes(self._bulletin.own):  # this home was set back, or lives twice
+                    self.incarnation = max(self.incarnation, descriptor.incarnation + 1)
+                continue
+            if descriptor.peer != sender:
+                self._view.observe(descriptor.peer)
+            self._learn(descriptor, now, spare)
+
+    def _learn(self, descriptor: Descriptor, now: float, exchangeable: list[PeerId]) -> None:
+        peer = descriptor.peer
+        match self._view.learn(descriptor, now, exchangeable):
+            case Learned.REBORN:
+                self._detector.forget(peer)
+                self._bulletin.drop(peer)
+                self._bulletin.announce(peer)
+            case Learned.NEW | Learned.REFRESHED if not self._view.partial:
+                # A whole view means that everybody is to know everybody; in a partial one news of every newcomer
+                # would grow with the network and crowd the views with newcomers.
+                self._bulletin.announce(peer)
+            case Learned.BURIED:
+                entry = self._view.entry(peer)  # whoever sent this does not know yet
+                if entry is not None:
+                    self._bulletin.remind(entry)
+            case _:
+                pass
+
+    def _take_rumours(self, rumours: Sequence[Rumour], now: float) -> None:
+        for rumour in rumours[:MAX_RUMOURS]:
+            self._take_rumour(rumour, now)
+
+    def _take_rumour(self, rumour: Rumour, now: float) -> None:
+        if rumour.state not in (Liveness.SUSPECT, Liveness.DEAD, Liveness.LEFT) or rumour.incarnation > MAX_INCARNATION:
+            return
+        if rumour.peer == self._bulletin.own.peer:
+            if rumour.incarnation >= self.incarnation:
+                self.incarnation = rumour.incarnation + 1
+            else:
+                self._bulletin.announce(rumour.peer)  # they have not seen the refutation
+            return
+        entry = self._view.entry(rumour.peer)
+        if entry is None:
+            return
+        state = Liveness(rumour.state)
+        if state is Liveness.DEAD and now - entry.heard_at < self._detector.suspicion_s:
+            state = Liveness.SUSPECT  # one's own ears first: it gets its time to refute
+        if state is Liveness.SUSPECT and self._view.member(rumour.peer) is None:
+            return  # suspects live: to rise from the tombstones takes a descriptor
+        if (rumour.incarnation, state) > (entry.incarnation, entry.state):
+            self._believe(entry, state, rumour.incarnation, now)
+        elif rumour.incarnation < entry.incarnation and entry.state is Liveness.ALIVE:
+            self._bulletin.announce(rumour.peer)
+
+    # --- concluding ------------------------------------------------------------------------------------------
+
+    def _believe(self, entry: Entry, state: Liveness, incarnation: int, now: float) -> None:
+        """Take on that a peer is suspect, dead or gone, and pass it on."""
+        peer = entry.descriptor.peer
+        self._view.set_state(entry, state, incarnation, now)
+        self._bulletin.accuse(entry)
+        if state is Liveness.SUSPECT:
+            self._detector.suspect(peer, now)
+        else:
+            self._detector.forget(peer)
+
+    def _ask_others(self, probe: Probe, now: float) -> list[Effect]:
+        """Silence: the first time others are asked, the second time the target becomes suspect."""
+        entry = self._view.member(probe.target)
+        if entry is None or entry.state is Liveness.SUSPECT:
+            return []
+        helpers = [] if probe.helpers else self._view.sample(self._settings.indirect_probes, {probe.target})
+        if helpers:
+            self._detector.ask(probe, tuple(helper.peer for helper in helpers), now)
+            request = ProbeRequest(probe.nonce, probe.target, entry.descriptor.raw)
+            return [Send(helper, request) for helper in helpers]
+        self._detector.answered(probe.target, probe.nonce)
+        self._believe(entry, Liveness.SUSPECT, entry.incarnation, now)
+        self._greet_soon(probe.target)  # a last message, which tells it that it is suspected
+        return []
+
+    def _conclude(self, peer: PeerId, now: float) -> None:
+        """A suspect's time is up."""
+        entry = self._view.member(peer)
+        if entry is None or entry.state is not Liveness.SUSPECT:
+            return
+        if entry.heard_at > entry.since:
+            self._bulletin.drop(peer)
+            self._view.set_state(entry, Liveness.ALIVE, entry.incarnation, now)
+        else:
+            self._believe(entry, Liveness.DEAD, entry.incarnation, now)
+
+    def _wake(self, now: float) -> None:
+        """Time that this peer slept through (suspended, or starved of CPU) is not held against others."""
+        slept = now - max(self._clock, self.next_deadline()[0])
+        grace = self._settings.probe_timeout_s
+        if slept > grace:
+            self._detector.postpone(slept + grace)
+        self._clock = max(self._clock, now)

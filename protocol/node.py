@@ -1,0 +1,371 @@
+"""The node: composes the machines, routes events to them, and merges their effects and deadlines.
+
+Neighbours: ``peer.driver`` and simulators call ``handle`` and carry out what it returns; ``membership``, ``aggregation``
+and ``training`` hold the state and never touch each other.
+Invariants: one input method, ordered effects out; nothing happens between two calls; a refused message changes no
+state but its count.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from protocol import reports
+from protocol.aggregation.machine import RoundMachine
+from protocol.aggregation.ports import Ports
+from protocol.aggregation.shape import planned_cohort
+from protocol.application import Application
+from protocol.base.entropy import Entropy
+from protocol.base.errors import Refusal, Refused
+from protocol.base.ids import NetworkId, PeerId, RoundId
+from protocol.base.settings import Settings
+from protocol.effects import Effect, Report, Send
+from protocol.events import (
+    AddressesChanged,
+    Event,
+    MessageReceived,
+    PeerFound,
+    SendFailed,
+    Stopping,
+    TaskIntroduced,
+    TimePassed,
+    WorkDone,
+    WorkFailed,
+)
+from protocol.identity.admission import Chain
+from protocol.identity.descriptor import Descriptor, DescriptorVerifier, make_descriptor
+from protocol.identity.keys import Keyring
+from protocol.membership.machine import Membership
+from protocol.training.catalogue import Catalogue, Entry, identify
+from protocol.training.task import SignedTask
+from protocol.wire import messages as m
+from protocol.wire.codec import kind_name
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What a peer remembers from before a restart.  ``incarnation`` is already the new, larger one."""
+
+    incarnation: int = 1
+    tasks: tuple[SignedTask, ...] = ()
+    checkpoints: tuple[m.Checkpoint, ...] = ()
+    rounds: dict[RoundId, float] = field(default_factory=dict)
+    """Rounds contributed to, with the time until which they must be remembered."""
+    uses: frozenset[bytes] = frozenset()
+    """Deterministic contributions made."""
+    descriptors: tuple[Descriptor, ...] = ()
+    """Peers known before; verified."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a node is given once and for all."""
+
+    keyring: Keyring
+    chain: Chain
+    verifier: DescriptorVerifier
+    settings: Settings
+    entropy: Entropy
+    application: Application
+    link_speed: Callable[[PeerId], float | None] = lambda _: None
+    recording: bool = False
+    capabilities: tuple[str, ...] = ()
+
+
+class Node:
+    """One peer of the protocol, without its input and output."""
+
+    def __init__(
+        self, surroundings: Surroundings, addresses: tuple[str, ...], restored: Restored, now: float
+    ) -> None:
+        self._given = surroundings
+        self._addresses = addresses
+        self._stopping = False
+        if surroundings.keyring.rotation_due(now):
+            surroundings.keyring.rotate(now)
+        self.descriptor = self._describe(restored.incarnation, now)
+        self.membership = Membership(
+            self.descriptor, surroundings.settings, surroundings.entropy, surroundings.verifier, now
+        )
+        self.tasks = Catalogue(surroundings.application, surroundings.entropy, surroundings.settings)
+        ports = Ports(
+            own=lambda: self.descriptor,
+            members=self.membership.alive,
+            keyring=surroundings.keyring,
+            network=self.network,
+            verifier=surroundings.verifier,
+            settings=surroundings.settings,
+            entropy=surroundings.entropy,
+            application=surroundings.application,
+            link_speed=surroundings.link_speed,
+            recording=surroundings.recording,
+        )
+        self.rounds = RoundMachine(ports, restored.rounds, set(restored.uses))
+        self._effects = self._restore(restored, now)
+
+    @property
+    def network(self) -> NetworkId:
+        """The network this peer belongs to."""
+        return self._given.chain.network
+
+    @property
+    def peer(self) -> PeerId:
+        """This peer's id."""
+        return self.descriptor.peer
+
+    @property
+    def idle(self) -> bool:
+        """Nothing is under way that a clean leave should wait for."""
+        return self.rounds.idle and not any(entry.walks.busy for entry in self.tasks.entries())
+
+    def handle(self, event: Event, now: float) -> list[Effect]:
+        """Everything that this event makes the node ask for, in order.  ``now``: Unix seconds, never backwards."""
+        effects, self._effects = self._effects, []
+        match event:
+            case MessageReceived(sender, message):
+                effects += self._message(sender, message, now)
+            case SendFailed(to, message):
+                effects += self._send_failed(to, message, now)
+            case WorkDone(key, result):
+                effects += self._work_done(key, result, now)
+            case WorkFailed(key, error):
+                effects += self._work_failed(key, error, now)
+            case TimePassed():
+                effects += self._tick(now)
+            case PeerFound(descriptor):
+                effects += self.membership.found(descriptor, now)
+            case TaskIntroduced(signed, state):
+                effects += self._introduce(signed, state, now)
+            case AddressesChanged(addresses):
+                self._addresses = addresses
+                effects += self._sign(self.membership.incarnation + 1, now)
+            case Stopping():
+                effects += self._stop(now)
+        if self.membership.incarnation != self.descriptor.incarnation:
+            effects += self._sign(self.membership.incarnation, now)
+        return effects + self._follow_up(now)
+
+    def next_deadline(self, now: float) -> tuple[float, str]:
+        """When ``TimePassed`` is due, and why."""
+        best = min(self.membership.next_deadline(), self.rounds.next_deadline())
+        if not self._stopping:
+            best = min(best, (self._resign_at(), "descriptor to renew"))
+        for entry in self.tasks.entries():
+            best = min(best, entry.walks.next_deadline(self.tasks.able(entry) and not self._stopping))
+        return best
+
+    # --- events -----------------------------------------------------------------------------------------------
+
+    def _message(self, sender: Descriptor, message: m.Message, now: float) -> list[Effect]:
+        try:
+            return self.membership.heard(sender, now) + self._route(sender, message, now)
+        except Refused as refused:
+            report = reports.MessageRefused(sender.peer, kind_name(message), refused.reason, refused.detail)
+            return [Report(report)]
+
+    def _route(self, sender: Descriptor, message: m.Message, now: float) -> list[Effect]:
+        match message:
+            case m.Gossip():
+                replies = self.membership.on_gossip(sender, message, now, self.tasks.heads(now), self.tasks.ids())
+                return replies + self._gossiped(sender, message, now)
+            case m.GossipReply():
+                return self.membership.on_gossip_reply(sender, message, now) + self._gossiped(sender, message, now)
+            case m.ProbeRequest():
+                return self.membership.on_probe_request(sender, message, now)
+            case m.Ping():
+                return self.membership.on_ping(sender, message, now)
+            case m.Pong():
+                return self.membership.on_pong(sender, message, now)
+            case m.Leave():
+                return self.membership.on_leave(sender, message, now)
+            case m.TaskRequest():
+                return self.tasks.on_task_request(sender, message)
+            case m.TaskReply():
+                return self.tasks.on_task_reply(sender, message, now)
+            case m.ModelRequest():
+                return self.tasks.on_model_request(sender, message)
+            case m.ModelReply():
+                return self.tasks.on_model_reply(sender, message)
+            case m.Offer():
+                return self._offer(sender, message, now)
+            case m.Accept():
+                return self.rounds.on_accept(sender, message, now)
+            case m.Decline():
+                return self.rounds.on_decline(sender, message, now)
+            case m.Parameters():
+                return self.rounds.on_parameters(sender, message, now)
+            case m.Partial():
+                return self.rounds.on_partial(sender, message, now)
+            case m.Abstain():
+                return self.rounds.on_abstain(sender, message, now)
+            case m.Walk():
+                return self._walk(sender, message, now)
+            case m.WalkAck():
+                members = self.membership.alive()
+                return [e for entry in self.tasks.entries() for e in entry.walks.on_ack(sender.peer, message, members, now)]
+
+    def _gossiped(self, sender: Descriptor, message: m.Gossip | m.GossipReply, now: float) -> list[Effect]:
+        effects = self.tasks.hear_of(sender, message.tasks, now)
+        for head in message.heads:
+            effects += self.tasks.hear_head(sender, head, now)
+        return effects
+
+    def _offer(self, sender: Descriptor, offer: m.Offer, now: float) -> list[Effect]:
+        entry = self.tasks.get(offer.task)
+        if entry is None:
+            return self.rounds.on_offer(sender, offer, None, None, False, now) + self.tasks.hear_of(
+                sender, (offer.task,), now
+            )
+        if offer.age >= entry.task.last_age or offer.walk >= entry.task.walks:
+            raise Refused(Refusal.MALFORMED, "offer outside its task")
+        entry.walks.heard(offer.walk, offer.lineage, offer.age, now)
+        newest = entry.walks.newest
+        held = newest.checkpoint if newest is not None and newest.digest == offer.digest else None
+        return self.rounds.on_offer(sender, offer, entry.task, held, entry.refused is None, now)
+
+    def _walk(self, sender: Descriptor, message: m.Walk, now: float) -> list[Effect]:
+        entry = self.tasks.get(message.checkpoint.task)
+        if entry is None or self._stopping or not self.tasks.able(entry):
+            refusal = Send(sender, m.WalkAck(message.nonce, False))
+            unknown = (message.checkpoint.task,) if entry is None else ()
+            return [refusal, *self.tasks.hear_of(sender, unknown, now)]
+        if message.walk >= entry.task.walks or message.checkpoint.age > entry.task.last_age:
+            raise Refused(Refusal.MALFORMED, "walk outside its task")
+        return entry.walks.on_walk(sender, message, now)
+
+    def _send_failed(self, to: PeerId, message: m.Message, now: float) -> list[Effect]:
+        effects = self.membership.send_failed(to, now)
+        if isinstance(message, m.Walk):
+            members = [d for d in self.membership.alive() if d.peer != to]
+            for entry in self.tasks.entries():
+                effects += entry.walks.on_send_failed(message, members, now)
+            return effects
+        return effects + self.rounds.on_send_failed(to, message, now)
+
+    def _work_done(self, key: tuple[Any, ...], result: Any, now: float) -> list[Effect]:
+        match key:
+            case ("round", round_id, step, place):
+                effects = self.rounds.on_work_done(round_id, step, place, result, now)
+                model = self.rounds.held(round_id) if step == "identify" else None
+                entry = self.tasks.get(model.checkpoint.task) if model is not None else None
+                if model is not None and entry is not None:
+                    effects += entry.walks.offer_model(model, now)
+                return effects
+            case ("walk", task, "received", walk, lineage, retry):
+                entry = self._entry(task)
+                return entry.walks.identified(walk, lineage, retry, result, now)
+            case ("walk", task, "merged", walk, lineage, retry):
+                return self._entry(task).walks.merged(walk, lineage, retry, result, now)
+            case ("model", purpose, task, walk, lineage):
+                return self.tasks.identified((purpose, task, walk, lineage), result, now)
+            case _:
+                raise AssertionError(f"no such work: {key}")
+
+    def _work_failed(self, key: tuple[Any, ...], error: Exception, now: float) -> list[Effect]:
+        match key:
+            case ("round", round_id, step, place):
+                return self.rounds.on_work_failed(round_id, step, place, error, now)
+            case _:
+                # a model that is none was refused by its check: nothing has changed, gossip will ask somebody else
+                reason = error.reason if isinstance(error, Refused) else Refusal.MALFORMED
+                return [Report(reports.MessageRefused(self.peer, "model", reason, str(key[0])))]
+
+    def _introduce(self, signed: SignedTask, state: bytes, now: float) -> list[Effect]:
+        entry, effects = self.tasks.adopt(signed, now)
+        if entry.walks.newest is not None:
+            return effects  # already under way: a lost walk is revived, not started twice
+        return [*effects, identify(entry.task, "introduced", m.Checkpoint(entry.task.id, 0, state))]
+
+    def _stop(self, now: float) -> list[Effect]:
+        self._stopping = True
+        effects = self.rounds.leave(now)
+        effects += self._outcomes(now)
+        members = self.membership.alive()
+        for entry in self.tasks.entries():
+            effects += entry.walks.leave(members, now)
+        return effects + self.membership.leave(now)
+
+    # --- time and what follows from anything ------------------------------------------------------------------
+
+    def _tick(self, now: float) -> list[Effect]:
+        effects: list[Effect] = []
+        if not self._stopping and self._resign_at() <= now:
+            effects += self._sign(self.membership.incarnation, now)
+        effects += self.membership.tick(now, self.tasks.heads(now), self.tasks.ids())
+        effects += self.rounds.tick(now)
+        members, size = self.membership.alive(), self.membership.size_estimate()
+        for entry in self.tasks.entries():
+            able = self.tasks.able(entry) and not self._stopping
+            effects += entry.walks.tick(members, size, able, now)
+        return effects
+
+    def _follow_up(self, now: float) -> list[Effect]:
+        """Outcomes go to their walks; walks that are ready start their rounds."""
+        effects = self._outcomes(now)
+        if self._stopping:
+            return effects
+        for entry in self.tasks.entries():
+            effects += self._start_rounds(entry, now)
+        return effects + self._outcomes(now)
+
+    def _outcomes(self, now: float) -> list[Effect]:
+        effects: list[Effect] = []
+        while self.rounds.outcomes:
+            outcome = self.rounds.outcomes.pop(0)
+            entry = self.tasks.get(outcome.task)
+            if entry is not None:
+                effects += entry.walks.ended(outcome.model, outcome.published, self.membership.alive(), now)
+        return effects
+
+    def _start_rounds(self, entry: Entry, now: float) -> list[Effect]:
+        effects: list[Effect] = []
+        while (model := entry.walks.take_ready(now)) is not None:
+            task = entry.task
+            live = min(len(self.membership.alive()) + 1, self.membership.size_estimate())
+            if live < task.minimum_cohort:
+                entry.walks.put_back(model, now + self._given.settings.gossip_period_s)
+                return [*effects, Report(reports.Waiting(task.id, task.minimum_cohort - live))]
+            planned = planned_cohort(self.membership.size_estimate(), task.cohort, task.minimum_cohort)
+            effects += self.rounds.start(task, model, planned, now)
+        return effects
+
+    # --- inside -----------------------------------------------------------------------------------------------
+
+    def _restore(self, restored: Restored, now: float) -> list[Effect]:
+        effects: list[Effect] = []
+        for signed in restored.tasks:
+            effects += self.tasks.adopt(signed, now, save=False)[1]
+        for checkpoint in restored.checkpoints:
+            entry = self.tasks.get(checkpoint.task)
+            if entry is not None:
+                effects.append(identify(entry.task, "restored", checkpoint))
+        for descriptor in restored.descriptors:
+            effects += self.membership.found(descriptor, now)
+        return effects
+
+    def _entry(self, task: Any) -> Entry:
+        entry = self.tasks.get(task)
+        assert entry is not None, "tasks are never dropped"
+        return entry
+
+    def _describe(self, incarnation: int, now: float) -> Descriptor:
+        return make_descriptor(
+            self._given.keyring,
+            self._given.chain,
+            addresses=self._addresses,
+            capabilities=self._given.capabilities,
+            incarnation=incarnation,
+            now=now,
+            lifetime_s=self._given.settings.descriptor_lifetime_s,
+        )
+
+    def _sign(self, incarnation: int, now: float) -> list[Effect]:
+        if self._given.keyring.rotation_due(now):
+            self._given.keyring.rotate(now)
+        self._given.keyring.prune(now)
+        self.descriptor = self._describe(incarnation, now)
+        return self.membership.set_own(self.descriptor)
+
+    def _resign_at(self) -> float:
+        half_life = self.descriptor.issued + self._given.settings.descriptor_lifetime_s / 2
+        return min(half_life, self._given.keyring.current.expires)

@@ -1,0 +1,190 @@
+"""The tasks a peer holds: whether its user agrees to each, its walks, and which questions about them are open.
+
+Neighbours: ``node`` routes gossip heads, task and model messages here; ``walks`` holds what is known of one task.
+Invariants: a task enters only with its submitter's valid signature, and only up to ``MAX_TASKS``; a model is asked for
+from one peer at a time, and nothing is taken that was not asked for.
+"""
+
+from dataclasses import dataclass
+
+from protocol import reports
+from protocol.application import Application, Freshness
+from protocol.base.entropy import Entropy
+from protocol.base.errors import Refusal, Refused
+from protocol.base.ids import Digest, Lineage, PeerId, TaskId
+from protocol.base.limits import MAX_HEADS, MAX_TASKS
+from protocol.base.settings import Settings
+from protocol.effects import Effect, Report, SaveTask, Send, Work
+from protocol.identity.descriptor import Descriptor
+from protocol.identity.keys import verify
+from protocol.training import task as tasks
+from protocol.training.state import Model, state_bytes
+from protocol.training.task import SignedTask, Task
+from protocol.training.update import Identify
+from protocol.training.walks import Walks
+from protocol.wire.messages import Checkpoint, Head, ModelReply, ModelRequest, TaskReply, TaskRequest
+
+ASK_AGAIN_S = 3.0
+"""An unanswered question for a task or a model is put again after this long (plus the model's transfer time)."""
+
+
+@dataclass(slots=True)
+class Entry:
+    """One task held."""
+
+    signed: SignedTask
+    refused: str | None
+    """Why this peer's user does not take part, or None."""
+    walks: Walks
+    asked: tuple[PeerId, Head] | None = None
+    """Whom this peer has asked for a newer model, and what was announced."""
+
+    @property
+    def task(self) -> Task:
+        """The task itself."""
+        return self.signed.task
+
+
+def signed_bytes(encoding: bytes) -> bytes:
+    """What the submitter of a task signs."""
+    return b"susurrus task submission v1\0" + encoding
+
+
+class Catalogue:
+    """All tasks of one peer."""
+
+    def __init__(self, application: Application, entropy: Entropy, settings: Settings) -> None:
+        self._application = application
+        self._entropy = entropy
+        self._settings = settings
+        self._entries: dict[TaskId, Entry] = {}
+        self._asked_tasks: dict[TaskId, tuple[PeerId, float]] = {}
+
+    def get(self, task: TaskId) -> Entry | None:
+        """The entry of a task, if it is held."""
+        return self._entries.get(task)
+
+    def entries(self) -> list[Entry]:
+        """All tasks held, in the order in which they came."""
+        return list(self._entries.values())
+
+    def ids(self) -> list[TaskId]:
+        """Ids of all tasks held."""
+        return list(self._entries)
+
+    def heads(self, now: float) -> list[Head]:
+        """The newest models held, for gossip."""
+        heads = [entry.walks.head(now) for entry in self._entries.values()]
+        return [head for head in heads if head is not None][:MAX_HEADS]
+
+    def able(self, entry: Entry) -> bool:
+        """Whether this peer may contribute to a task at the moment, and so be a root."""
+        if entry.refused is not None or self._application.gate() is not None:
+            return False
+        return self._application.freshness(entry.task) is not Freshness.NONE
+
+    # --- tasks ------------------------------------------------------------------------------------------------
+
+    def adopt(self, signed: SignedTask, now: float, *, save: bool = True) -> tuple[Entry, list[Effect]]:
+        """Hold a task.  Raises ``Refused`` for a bad signature or when too many are held."""
+        task = signed.task
+        known = self._entries.get(task.id)
+        if known is not None:
+            return known, []
+        if len(self._entries) >= MAX_TASKS:
+            raise Refused(Refusal.BUSY, "too many tasks")
+        encoding = task.encode()
+        verify(signed.submitter_key, signed.signature, signed_bytes(encoding))
+        refused = self._application.accepts(task, signed.submitter_key)
+        entry = Entry(signed, refused, Walks(task, self._entropy, self._settings, now))
+        self._entries[task.id] = entry
+        effects: list[Effect] = [Report(reports.TaskAdopted(task, refused))]
+        if save:
+            effects.insert(0, SaveTask(encoding, signed.submitter_key, signed.signature))
+        return entry, effects
+
+    def hear_of(self, sender: Descriptor, known: tuple[TaskId, ...], now: float) -> list[Effect]:
+        """A peer holds these tasks: ask for those that this peer does not hold."""
+        self._asked_tasks = {t: asked for t, asked in self._asked_tasks.items() if asked[1] > now}
+        room = MAX_TASKS - len(self._entries) - len(self._asked_tasks)
+        wanted = [t for t in known if t not in self._entries and t not in self._asked_tasks][: max(0, room)]
+        for task in wanted:
+            self._asked_tasks[task] = (sender.peer, now + ASK_AGAIN_S)
+        return [Send(sender, TaskRequest(tuple(wanted)))] if wanted else []
+
+    def on_task_request(self, sender: Descriptor, message: TaskRequest) -> list[Effect]:
+        """Send the tasks asked for, as far as they are held."""
+        found = [self._entries[t].signed for t in dict.fromkeys(message.tasks) if t in self._entries]
+        return [Send(sender, TaskReply(s.task.encode(), s.submitter_key, s.signature)) for s in found]
+
+    def on_task_reply(self, sender: Descriptor, message: TaskReply, now: float) -> list[Effect]:
+        """A task that this peer asked for."""
+        task = tasks.decode(message.encoding)
+        asked = self._asked_tasks.get(task.id)
+        if asked is None or asked[0] != sender.peer:
+            raise Refused(Refusal.NOT_EXPECTED, "task")
+        del self._asked_tasks[task.id]
+        return self.adopt(SignedTask(task, message.submitter_key, message.signature), now)[1]
+
+    # --- models -----------------------------------------------------------------------------------------------
+
+    def hear_head(self, sender: Descriptor, head: Head, now: float) -> list[Effect]:
+        """A peer announces its newest model: follow the walk, ask for the model if it is newer."""
+        entry = self._entries.get(head.task)
+        if entry is None:
+            return []
+        task = entry.task
+        if head.age > task.last_age or head.walk >= task.walks:
+            raise Refused(Refusal.MALFORMED, "head outside its task")
+        entry.walks.heard(head.walk, head.lineage, head.age, now - head.heard_ago_s)
+        patience = ASK_AGAIN_S + 2 * state_bytes(task) / self._settings.link_bytes_per_s
+        if not entry.walks.wants(head, now, patience):
+            return []
+        entry.asked = (sender.peer, head)
+        newest = entry.walks.newest
+        age = 0 if newest is None else newest.checkpoint.age + 1
+        return [Send(sender, ModelRequest(task.id, age))]
+
+    def on_model_request(self, sender: Descriptor, message: ModelRequest) -> list[Effect]:
+        """Send the newest model, if it is at least of the age asked for."""
+        entry = self._entries.get(message.task)
+        newest = None if entry is None else entry.walks.newest
+        if newest is None or newest.checkpoint.age < message.at_least:
+            return []
+        return [Send(sender, ModelReply(newest.checkpoint))]
+
+    def on_model_reply(self, sender: Descriptor, message: ModelReply) -> list[Effect]:
+        """A model that this peer asked for."""
+        checkpoint = message.checkpoint
+        entry = self._entries.get(checkpoint.task)
+        if entry is None or entry.asked is None or entry.asked[0] != sender.peer:
+            raise Refused(Refusal.NOT_EXPECTED, "model")
+        if checkpoint.age > entry.task.last_age:
+            raise Refused(Refusal.MALFORMED, "model older than its task allows")
+        head = entry.asked[1]
+        entry.asked = None
+        return [identify(entry.task, "pulled", checkpoint, head.walk, head.lineage)]
+
+    def identified(
+        self, key: tuple[str, TaskId, int, Lineage], result: tuple[Checkpoint, Digest], now: float
+    ) -> list[Effect]:
+        """A model from outside has been checked and hashed."""
+        purpose, task, walk, lineage = key
+        entry = self._entries.get(task)
+        if entry is None:
+            return []
+        checkpoint, digest = result
+        model = Model(checkpoint, digest, walk, lineage)
+        match purpose:
+            case "introduced":
+                return entry.walks.introduce(model, now)
+            case "restored":
+                entry.walks.restore(model)
+                return []
+            case _:
+                return entry.walks.offer_model(model, now)
+
+
+def identify(task: Task, purpose: str, checkpoint: Checkpoint, walk: int = 0, lineage: Lineage | None = None) -> Effect:
+    """Work that checks and hashes a model; its result goes to ``Catalogue.identified``."""
+    return Work(("model", purpose, task.id, walk, lineage or Lineage(bytes(8))), Identify(task, checkpoint))

@@ -1,0 +1,218 @@
+"""The task: everything that peers must agree on to train one model together, and its canonical encoding.
+
+Neighbours: ``peer.learning.taskfile`` makes one from a TOML file and adds what only the model knows
+(``dimension``); ``state`` lays out a checkpoint, ``aggregation`` reads S, K, shape and encoding from it.
+Invariants: frozen; the id is the digest of the canonical encoding, so equal ids mean equal tasks; ``validate``
+reports every mistake at once; a task never names code to import.
+"""
+
+import hashlib
+import math
+from dataclasses import dataclass, fields
+from enum import IntEnum
+from typing import Any
+
+import msgpack
+
+from protocol.base.errors import ConfigurationError, Refusal, Refused
+from protocol.base.ids import TaskId
+from protocol.base.limits import (
+    MAX_BRANCHING,
+    MAX_COHORT,
+    MAX_COLLUSION_THRESHOLD,
+    MAX_COORDINATES,
+    MAX_TASK,
+    MAX_WALKS,
+)
+
+
+class RoundKind(IntEnum):
+    """What a round sums."""
+
+    STATISTICS = 0
+    """Per-feature sums for standardisation: first and second moments of a fresh sample, scaled to the ranges."""
+    GRADIENT = 1
+
+
+Scalar = int | float | str | bool
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A training task.  Field order is the canonical order; add new fields at the end, with a default."""
+
+    name: str
+    public_data: bool
+    model: str
+    """``linear | logistic | softmax | svm | mlp`` or a name that each peer's own configuration maps to a class."""
+    hyper: tuple[tuple[str, Scalar], ...]
+    """The model's own parameters, sorted by name (for example ``("hidden", 64)``)."""
+    schema: str
+    """What a peer binds its data to."""
+    features: tuple[str, ...]
+    """Feature names in order."""
+    target: str
+    classes: tuple[str, ...]
+    """Class labels in order, as text; empty for regression."""
+    ranges: tuple[tuple[float, float], ...]
+    """Public (low, high) of every feature: values are clipped to it and scaled to [-1, 1]."""
+    target_range: tuple[float, float]
+    """Public (low, high) of a regression target; (0, 0) for classification."""
+    statistics_rounds: int
+    """Rounds of secure sums that estimate mean and variance of every feature before training; 0: none."""
+    dimension: int
+    """Number of model parameters."""
+    learning_rate: float
+    learning_rate_decay: float
+    """``lr(t) = learning_rate / (1 + learning_rate_decay * t)`` with t the training steps so far."""
+    momentum: float
+    weight_decay: float
+    batch_per_peer: int
+    steps: int
+    """Training steps after which walks stop (the age also counts the statistics rounds)."""
+    collusion_threshold: int
+    minimum_cohort: int
+    branching: int
+    cohort: int
+    modulus_bits: int
+    clip: float
+    """Bound on the L2 norm of one contribution's mean gradient."""
+    loss_bound: float
+    """Upper bound at which a record's reported loss is cut off."""
+    walks: int
+    standard_seed: int
+    """Seed of the initial parameters."""
+
+    def encode(self) -> bytes:
+        """The canonical encoding: a msgpack array of the fields in order, floats as 64-bit."""
+        return bytes(msgpack.packb([_plain(getattr(self, f.name)) for f in fields(self)], use_bin_type=True))
+
+    @property
+    def id(self) -> TaskId:
+        """Truncated SHA-256 of the canonical encoding."""
+        return TaskId(hashlib.sha256(b"susurrus task\0" + self.encode()).digest()[:16])
+
+    @property
+    def last_age(self) -> int:
+        """The age at which walks of this task stop."""
+        return self.statistics_rounds + self.steps
+
+    def kind_at(self, age: int) -> RoundKind:
+        """What the round that starts from a model of this age sums."""
+        return RoundKind.STATISTICS if age < self.statistics_rounds else RoundKind.GRADIENT
+
+    def validate(self) -> None:
+        """Raise ``ConfigurationError`` with one sentence for every impossible value."""
+        problems: list[str] = []
+
+        def need(ok: bool, sentence: str) -> None:
+            if not ok:
+                problems.append(sentence)
+
+        s = self.collusion_threshold
+        need(0 < len(self.name) <= 100, "task.name must have 1 to 100 characters")
+        need(0 < len(self.model) <= 100, "task.model must name a model")
+        need(2 <= s <= MAX_COLLUSION_THRESHOLD,
+             f"aggregation.collusion_threshold must be 2 to {MAX_COLLUSION_THRESHOLD}, not {s}")
+        need(self.minimum_cohort >= s + 1,
+             f"aggregation.minimum_cohort must be at least collusion_threshold + 1 = {s + 1}, not {self.minimum_cohort}")
+        need(self.cohort >= self.minimum_cohort,
+             f"aggregation.cohort must be at least minimum_cohort = {self.minimum_cohort}, not {self.cohort}")
+        need(self.cohort <= MAX_COHORT, f"aggregation.cohort must be at most {MAX_COHORT}")
+        need(1 <= self.branching <= MAX_BRANCHING,
+             f"aggregation.branching must be 1 to {MAX_BRANCHING}, not {self.branching}")
+        need(self.modulus_bits in (16, 32, 64), f"aggregation.modulus_bits must be 16, 32 or 64, not {self.modulus_bits}")
+        need(_positive(self.clip), "aggregation.clip must be a positive number")
+        need(_positive(self.loss_bound), "training.loss_bound must be a positive number")
+        need(_positive(self.learning_rate), "training.learning_rate must be a positive number")
+        need(_finite(self.learning_rate_decay) and self.learning_rate_decay >= 0,
+             "training.learning_rate_decay must not be negative")
+        need(_finite(self.momentum) and 0 <= self.momentum < 1, "training.momentum must be in [0, 1)")
+        need(_finite(self.weight_decay) and self.weight_decay >= 0, "training.weight_decay must not be negative")
+        need(1 <= self.batch_per_peer <= 1_000_000, "training.batch_per_peer must be 1 to 1000000")
+        need(1 <= self.steps <= 100_000_000, "training.steps must be 1 to 100000000")
+        need(0 <= self.statistics_rounds <= 1000, "data.statistics_rounds must be 0 to 1000")
+        need(1 <= self.walks <= MAX_WALKS, f"aggregation.walks must be 1 to {MAX_WALKS}, not {self.walks}")
+        need(1 <= self.dimension <= MAX_COORDINATES, f"the model must have 1 to {MAX_COORDINATES} parameters")
+        need(0 < len(self.features) <= 100_000, "data.features must name at least one feature")
+        need(len(self.ranges) == len(self.features), "data.ranges must give one (low, high) for every feature")
+        need(all(_finite(a) and _finite(b) and a < b for a, b in self.ranges),
+             "data.ranges must be finite, each low below its high")
+        need(self.classes != () or (_finite(self.target_range[0]) and self.target_range[0] < self.target_range[1]),
+             "data.target_range must give the low and the high of a regression target")
+        need(len(self.classes) != 1 and len(set(self.classes)) == len(self.classes),
+             "data.classes must name at least two different classes")
+        need(self.modulus_bits not in (16, 32, 64) or self.cohort < 2 ** (self.modulus_bits - 3),
+             f"aggregation.cohort is too large for modulus_bits = {self.modulus_bits}")
+        if problems:
+            raise ConfigurationError(problems)
+
+
+def decode(encoding: bytes) -> Task:
+    """The task of a canonical encoding.  Raises ``Refused`` for anything that is not one, exactly."""
+    try:
+        if len(encoding) > MAX_TASK:
+            raise Refused(Refusal.OVERSIZED, "task")
+        raw = msgpack.unpackb(encoding, use_list=False, strict_map_key=True)
+        names = [f.name for f in fields(Task)]
+        if not isinstance(raw, tuple) or len(raw) != len(names):
+            raise Refused(Refusal.MALFORMED, "task")
+        values: dict[str, Any] = dict(zip(names, raw, strict=True))
+        task = Task(**values)
+        _check_types(task)
+        task.validate()
+        if task.encode() != encoding:
+            raise Refused(Refusal.MALFORMED, "task encoding is not canonical")
+    except Refused:
+        raise
+    except Exception as error:  # whatever a stranger's bytes provoke is their mistake
+        raise Refused(Refusal.MALFORMED, "task") from error
+    return task
+
+
+@dataclass(frozen=True, slots=True)
+class SignedTask:
+    """A task as it travels: with the Ed25519 public key (32 bytes) and signature of who submitted it."""
+
+    task: Task
+    submitter_key: bytes
+    signature: bytes
+
+
+def _plain(value: Any) -> Any:
+    return [_plain(v) for v in value] if isinstance(value, tuple) else value
+
+
+def _finite(value: float) -> bool:
+    return math.isfinite(value)
+
+
+def _positive(value: float) -> bool:
+    return math.isfinite(value) and value > 0
+
+
+def _check_types(task: Task) -> None:
+    def is_text_tuple(value: object) -> bool:
+        return isinstance(value, tuple) and all(isinstance(v, str) for v in value)
+
+    def is_pair(value: object) -> bool:
+        return isinstance(value, tuple) and len(value) == 2 and all(type(v) is float for v in value)
+
+    for f in fields(Task):
+        value = getattr(task, f.name)
+        match f.name:
+            case "features" | "classes":
+                ok = is_text_tuple(value)
+            case "ranges":
+                ok = isinstance(value, tuple) and all(is_pair(v) for v in value)
+            case "target_range":
+                ok = is_pair(value)
+            case "hyper":
+                ok = isinstance(value, tuple) and all(
+                    isinstance(v, tuple) and len(v) == 2 and isinstance(v[0], str) and isinstance(v[1], Scalar)
+                    for v in value
+                )
+            case _:
+                ok = type(value) is f.type
+        if not ok:
+            raise Refused(Refusal.MALFORMED, f"task field {f.name}")

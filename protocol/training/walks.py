@@ -1,0 +1,325 @@
+"""The walks of one task: who holds the model next, when a lost walk is revived, and which of two copies goes on.
+
+Neighbours: ``node`` starts a round for every walk in ``take_ready`` and reports its outcome back; ``update`` merges.
+Invariants: a walk is named by its index (0..W-1) and its lineage (drawn when it was started or revived).  Of two lineages
+of one index the older in age dies out, so lost acknowledgements and eager revivals do not multiply walks.  Ages
+only grow; a model is replaced only by a newer one.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from protocol import reports
+from protocol.base.entropy import Entropy
+from protocol.base.ids import Lineage, PeerId
+from protocol.base.settings import Settings
+from protocol.effects import Effect, Report, SaveCheckpoint, Send, Work
+from protocol.identity.descriptor import Descriptor
+from protocol.training.state import Model
+from protocol.training.task import Task
+from protocol.training.update import Identify, Merge, Published
+from protocol.wire.messages import Head, Walk, WalkAck
+
+
+@dataclass(slots=True)
+class Trace:
+    """What this peer knows of one walk index."""
+
+    lineage: Lineage
+    age: int
+    heard: float
+    """When it was last known to make progress."""
+    interval: float = 0.0
+    """Smoothed seconds per step."""
+    revive_at: float | None = None
+    """Drawn once the walk is missed."""
+
+
+@dataclass(slots=True)
+class Held:
+    """A walk that stands at this peer, waiting for its round to start."""
+
+    model: Model
+    ready_at: float
+    retry: bool = False
+
+
+@dataclass(slots=True)
+class HandOver:
+    """A walk on its way to the next root, not yet acknowledged."""
+
+    model: Model
+    retry: bool
+    to: PeerId
+    ack_by: float
+    tried: list[PeerId] = field(default_factory=list)
+
+
+class Walks:
+    """All walks of one task, as one peer sees them, and the newest model it holds."""
+
+    def __init__(self, task: Task, entropy: Entropy, settings: Settings, now: float) -> None:
+        self.task = task
+        self.newest: Model | None = None
+        self.previous: Model | None = None
+        """The model before the newest: what a retry merges with when there is nothing else."""
+        self._entropy = entropy
+        self._settings = settings
+        self._traces: dict[int, Trace] = {}
+        self._held: list[Held] = []
+        self._handing: dict[int, HandOver] = {}
+        self._since = now
+        self._pull_until = 0.0
+
+    # --- models -----------------------------------------------------------------------------------------------
+
+    def restore(self, model: Model) -> None:
+        """Take up the model that this peer held before a restart."""
+        self.newest = model
+
+    def offer_model(self, model: Model, now: float) -> list[Effect]:
+        """Hold ``model`` if it is newer than what is held."""
+        if self.newest is not None and model.checkpoint.age <= self.newest.checkpoint.age:
+            return []
+        self.previous, self.newest = self.newest, model
+        return [
+            SaveCheckpoint(model.checkpoint),
+            Report(reports.ModelAdvanced(self.task.id, model.checkpoint.age)),
+        ]
+
+    def wants(self, head: Head, now: float, pull_timeout_s: float) -> bool:
+        """Whether to ask the sender of ``head`` for its model; at most one question at a time."""
+        age = -1 if self.newest is None else self.newest.checkpoint.age
+        if head.age <= age or now < self._pull_until:
+            return False
+        self._pull_until = now + pull_timeout_s
+        return True
+
+    def head(self, now: float) -> Head | None:
+        """What to tell others of the newest model."""
+        if self.newest is None:
+            return None
+        trace = self._traces.get(self.newest.walk)
+        heard = now - trace.heard if trace is not None else now - self._since
+        model = self.newest
+        return Head(
+            self.task.id, model.checkpoint.age, model.digest, model.walk, model.lineage, min(max(0.0, heard), 1e6)
+        )
+
+    # --- walks ------------------------------------------------------------------------------------------------
+
+    def heard(self, walk: int, lineage: Lineage, age: int, when: float) -> None:
+        """Somebody saw this walk at this age, at time ``when``."""
+        trace = self._traces.get(walk)
+        if trace is None:
+            self._traces[walk] = Trace(lineage, age, when)
+            return
+        if age > trace.age:
+            interval = max(0.0, when - trace.heard) / (age - trace.age)
+            trace.interval = interval if not trace.interval else 0.8 * trace.interval + 0.2 * interval
+        if (age, lineage) >= (trace.age, trace.lineage):
+            if when > trace.heard or age > trace.age:
+                trace.revive_at = None
+            trace.heard = max(trace.heard, when)
+            trace.age, trace.lineage = age, lineage
+
+    def introduce(self, model: Model, now: float) -> list[Effect]:
+        """Start every walk of a new task here."""
+        effects = self.offer_model(model, now)
+        for walk in range(self.task.walks):
+            effects += self._begin(walk, model, now, revived=False)
+        return effects
+
+    def on_walk(self, sender: Descriptor, message: Walk, now: float) -> list[Effect]:
+        """This peer is asked to be the next root: acknowledge, then take the walk up unless it is a stale copy."""
+        effects: list[Effect] = [Send(sender, WalkAck(message.nonce, True), ttl_s=self._settings.walk_ack_timeout_s)]
+        trace = self._traces.get(message.walk)
+        seen = (message.checkpoint.age, message.lineage)
+        if trace is not None and seen < (trace.age, trace.lineage) and self._fresh(trace, now):
+            return effects
+        self.heard(message.walk, message.lineage, message.checkpoint.age, now)
+        key = ("walk", self.task.id, "received", message.walk, message.lineage, message.retry)
+        return [*effects, Work(key, Identify(self.task, message.checkpoint))]
+
+    def identified(self, walk: int, lineage: Lineage, retry: bool, result: Any, now: float) -> list[Effect]:
+        """A walk's model has been checked and hashed: hold it, merged where that is due."""
+        checkpoint, digest = result
+        model = Model(checkpoint, digest, walk, lineage)
+        partner = self._partner(model, retry)
+        effects = self.offer_model(model, now)
+        if partner is not None and checkpoint.age < self.task.last_age:
+            key = ("walk", self.task.id, "merged", walk, lineage, retry)
+            return [*effects, Work(key, Merge(self.task, checkpoint, partner.checkpoint))]
+        return effects + self._hold(model, retry, now)
+
+    def merged(self, walk: int, lineage: Lineage, retry: bool, result: Any, now: float) -> list[Effect]:
+        """A walk's model has been merged with the one that stood here."""
+        checkpoint, digest = result
+        return self._hold(Model(checkpoint, digest, walk, lineage), retry, now)
+
+    def _partner(self, model: Model, retry: bool) -> Model | None:
+        """The model that an arriving walk meets here, or None if it simply goes on.
+
+        Another walk's newest model is met; after a round that died, any other model will do, so that nobody is asked
+        for the same model twice.
+        """
+        newest = self.newest
+        if newest is None:
+            return None
+        if newest.walk != model.walk and newest.digest != model.digest:
+            return newest
+        if retry:
+            for other in (newest, self.previous):
+                if other is not None and other.digest != model.digest:
+                    return other
+        return None
+
+    def _hold(self, model: Model, retry: bool, now: float) -> list[Effect]:
+        if model.checkpoint.age >= self.task.last_age:
+            return []
+        for held in self._held:
+            if held.model.walk == model.walk:  # two copies of one walk have met: the newer goes on
+                if model.checkpoint.age > held.model.checkpoint.age:
+                    held.model, held.retry = model, retry
+                return []
+        pause = self._settings.retry_pause_s if retry else self._settings.root_pause_s
+        self._held.append(Held(model, now + pause, retry))
+        return []
+
+    def take_ready(self, now: float) -> Model | None:
+        """The next walk whose round may start now; it is no longer held then."""
+        for held in self._held:
+            if held.ready_at <= now:
+                self._held.remove(held)
+                trace = self._traces.get(held.model.walk)
+                mine = (held.model.checkpoint.age, held.model.lineage)
+                if trace is not None and mine < (trace.age, trace.lineage) and self._fresh(trace, now):
+                    continue  # its other copy is ahead and alive: this one dies out
+                return held.model
+        return None
+
+    def put_back(self, model: Model, ready_at: float) -> None:
+        """Its round could not start (too few peers): hold it until ``ready_at``."""
+        self._held.append(Held(model, ready_at))
+
+    def ended(self, model: Model, published: Published | None, members: list[Descriptor], now: float) -> list[Effect]:
+        """The walk's round here has ended: hand it to a random live peer."""
+        effects: list[Effect] = []
+        if published is not None:
+            model = Model(published.checkpoint, published.digest, model.walk, model.lineage)
+            effects += self.offer_model(model, now)
+        self.heard(model.walk, model.lineage, model.checkpoint.age, now)
+        if model.checkpoint.age >= self.task.last_age:
+            return effects
+        return effects + self._hand_over(model, published is None, members, [], now)
+
+    def _hand_over(
+        self, model: Model, retry: bool, members: list[Descriptor], tried: list[PeerId], now: float
+    ) -> list[Effect]:
+        candidates = [d for d in members if d.peer not in tried]
+        if not candidates:  # nobody answers: the walk goes on here
+            self._held.append(Held(model, now + self._settings.retry_pause_s, retry))
+            return []
+        to = self._entropy.choice(candidates)
+        nonce = self._entropy.below(1 << 62)
+        size = len(model.checkpoint.state)
+        wait = self._settings.walk_ack_timeout_s + 2 * size / self._settings.link_bytes_per_s
+        self._handing[nonce] = HandOver(model, retry, to.peer, now + wait, [*tried, to.peer])
+        message = Walk(nonce, model.walk, model.lineage, retry, model.checkpoint)
+        return [Send(to, message, ttl_s=wait)]
+
+    def on_ack(self, sender: PeerId, message: WalkAck, members: list[Descriptor], now: float) -> list[Effect]:
+        """The next root answers."""
+        handing = self._handing.get(message.nonce)
+        if handing is None or handing.to != sender:
+            return []
+        del self._handing[message.nonce]
+        if message.accepted:
+            return []
+        return self._hand_over(handing.model, handing.retry, members, handing.tried, now)
+
+    def on_send_failed(self, message: Walk, members: list[Descriptor], now: float) -> list[Effect]:
+        """The walk did not reach its next root: another is tried."""
+        handing = self._handing.pop(message.nonce, None)
+        if handing is None:
+            return []
+        return self._hand_over(handing.model, handing.retry, members, handing.tried, now)
+
+    # --- time -------------------------------------------------------------------------------------------------
+
+    def tick(self, members: list[Descriptor], size: int, able: bool, now: float) -> list[Effect]:
+        """Retry unanswered hand-overs; revive walks that are missed.  ``able``: this peer may be a root."""
+        effects: list[Effect] = []
+        for nonce, handing in list(self._handing.items()):
+            if handing.ack_by <= now:
+                del self._handing[nonce]
+                effects += self._hand_over(handing.model, handing.retry, members, handing.tried, now)
+        if not self._reviving(able):
+            return effects
+        for walk in range(self.task.walks):
+            trace = self._traces.setdefault(walk, Trace(Lineage(bytes(8)), -1, self._since))
+            if now < trace.heard + self._timeout(trace) or self._here(walk):
+                continue
+            if trace.revive_at is None:
+                # each of `size` peers waits an exponential time with mean size x time-out: one walk per time-out
+                trace.revive_at = now + self._entropy.exponential(size * self._timeout(trace))
+            elif trace.revive_at <= now and self.newest is not None:
+                effects += self._begin(walk, self.newest, now, revived=True)
+        return effects
+
+    def next_deadline(self, able: bool) -> tuple[float, str]:
+        """When ``tick`` or ``take_ready`` has something to do, and why."""
+        best = (float("inf"), "no walk")
+        for held in self._held:
+            best = min(best, (held.ready_at, "round to start"))
+        for handing in self._handing.values():
+            best = min(best, (handing.ack_by, "answer of the next root"))
+        if self._reviving(able):
+            for walk in range(self.task.walks):
+                trace = self._traces.get(walk)
+                if trace is None:
+                    best = min(best, (self._since, "walk never heard of"))
+                elif not self._here(walk):
+                    when = trace.revive_at
+                    best = min(best, (trace.heard + self._timeout(trace) if when is None else when, "lost walk"))
+        return best
+
+    def leave(self, members: list[Descriptor], now: float) -> list[Effect]:
+        """Hand over every walk that stands here."""
+        effects: list[Effect] = []
+        held, self._held = self._held, []
+        for item in held:
+            if members:
+                effects += self._hand_over(item.model, item.retry, members, [], now)
+        return effects
+
+    @property
+    def busy(self) -> bool:
+        """A walk stands here or is being handed over."""
+        return bool(self._held or self._handing)
+
+    def last_progress(self) -> float:
+        """When any walk was last known to make progress."""
+        return max((t.heard for t in self._traces.values()), default=self._since)
+
+    def _begin(self, walk: int, model: Model, now: float, *, revived: bool) -> list[Effect]:
+        lineage = Lineage(self._entropy.token(8))
+        started = Model(model.checkpoint, model.digest, walk, lineage)
+        self._traces[walk] = Trace(lineage, model.checkpoint.age, now)
+        report = Report(reports.WalkStarted(self.task.id, walk, lineage, revived))
+        return [report, *self._hold(started, revived, now)]
+
+    def _reviving(self, able: bool) -> bool:
+        return able and self.newest is not None and self.newest.checkpoint.age < self.task.last_age
+
+    def _here(self, walk: int) -> bool:
+        return any(h.model.walk == walk for h in self._held) or any(
+            h.model.walk == walk for h in self._handing.values()
+        )
+
+    def _timeout(self, trace: Trace) -> float:
+        return max(self._settings.revive_timeout_s, self._settings.revive_intervals * trace.interval)
+
+    def _fresh(self, trace: Trace, now: float) -> bool:
+        return now < trace.heard + self._timeout(trace)
+

@@ -1,0 +1,220 @@
+"""What a peer contributes: bounded, of fixed weight, from a fresh half of its training records, never from held-out ones."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from peer.learning.datasets import Schema, load_dataset
+from peer.learning.models import Gradient, Model, model_for
+from peer.learning.taskfile import task_for_dataset
+from peer.learning.trainer import Learner, draw_sample, evaluate_records, held_out_count, predict_records
+from protocol.application import sections_of
+from protocol.base.entropy import SeededEntropy
+from protocol.base.errors import ConfigurationError
+from protocol.training.task import RoundKind, Task
+
+DIGITS = load_dataset("digits")
+TASK = task_for_dataset("digits")
+
+
+class Spy(Model):
+    """Remembers the rows it is shown: feature 0 carries the record's number."""
+
+    def __init__(self, features, classes, hyper) -> None:
+        super().__init__(features, classes, hyper)
+        self.seen: list[list[int]] = []
+        self.vector = np.zeros(1, dtype=np.float32)
+
+    @property
+    def dimension(self) -> int:
+        return 1
+
+    def initial(self, seed):
+        return np.zeros(1, dtype=np.float32)
+
+    def gradient(self, params, X, y):
+        self.seen.append(numbers(X))
+        assert np.array_equal(numbers(X), y)  # targets stay with their records
+        return Gradient(self.vector.copy(), np.full(len(y), 99.0), 5)
+
+    def predict(self, params, X):
+        return np.zeros(len(X), dtype=np.int64)
+
+
+def numbers(X) -> list[int]:
+    return np.rint((np.asarray(X)[:, 0] + 1) * 500).astype(int).tolist()
+
+
+def spied(records: int, batch: int = 8, seed: int = 0) -> tuple[Learner, Spy]:
+    described = Schema("s", ("number",), "t", tuple(str(i) for i in range(1000)), ((0.0, 1000.0),))
+    task = task_for_dataset(described, batch_per_peer=batch, model="softmax", statistics_rounds=0)
+    task = replace(task, dimension=1, clip=0.5, loss_bound=3.0)
+    spy = Spy(1, 1000, {})
+    rows = np.arange(records)
+    return Learner(task, spy, rows[:, None].astype(float), rows, entropy=SeededEntropy(seed)), spy
+
+
+def learner(task: Task = TASK, rows=slice(0, 300), seed: int = 1) -> Learner:
+    return Learner(task, model_for(task), DIGITS.X[rows], DIGITS.y[rows], entropy=SeededEntropy(seed))
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(records=st.integers(1, 200), batch=st.integers(1, 100), seed=st.integers(0, 2**32))
+def test_samples_are_of_fixed_size_from_at_most_half(records: int, batch: int, seed: int) -> None:
+    rows = draw_sample(records, batch, np.random.default_rng(seed))
+    assert len(rows) == batch
+    assert rows.min() >= 0
+    assert rows.max() < records
+    distinct = len(set(rows.tolist()))
+    permitted = max(1, records // 2)
+    assert distinct == min(batch, permitted)  # no replacement before the permitted half is used up
+
+
+def test_every_record_is_drawn_equally_often() -> None:
+    rng = np.random.default_rng(0)
+    for records, batch in ((10, 3), (10, 8), (3, 4)):
+        counts = np.bincount(np.concatenate([draw_sample(records, batch, rng) for _ in range(6000)]), minlength=records)
+        assert counts == pytest.approx(np.full(records, 6000 * batch / records), rel=0.1)
+
+
+def test_samples_are_fresh_and_held_out_records_stay_out() -> None:
+    subject, spy = spied(100)
+    entropy = SeededEntropy("rounds")
+    for _ in range(200):
+        subject.contribute(RoundKind.GRADIENT, np.zeros(1, np.float32), None, entropy)
+    assert len({tuple(sorted(rows)) for rows in spy.seen}) == 200
+    trained = {row for rows in spy.seen for row in rows}
+    assert len(trained) == subject.training_records == 80
+    spy.seen.clear()
+    subject.evaluate(np.zeros(1, np.float32), None)
+    tested = {row for rows in spy.seen for row in rows}
+    assert len(tested) == subject.held_out_records == 20
+    assert not trained & tested
+
+
+def test_split_follows_the_entropy() -> None:
+    def tested(seed: int) -> list[int]:
+        subject, spy = spied(50, seed=seed)
+        subject.evaluate(np.zeros(1, np.float32), None)
+        return spy.seen[0]
+
+    assert tested(1) == tested(1)
+    assert tested(1) != tested(2)
+
+
+@pytest.mark.parametrize(("records", "held"), [(1, 0), (4, 0), (5, 1), (8, 1), (9, 1), (10, 2), (100, 20)])
+def test_how_many_are_held_out(records: int, held: int) -> None:
+    assert held_out_count(records) == held
+    subject, _ = spied(records)
+    assert (subject.held_out_records, subject.training_records) == (held, records - held)
+
+
+def test_only_a_single_record_is_deterministic() -> None:
+    for records, expected in ((1, True), (2, False), (5, False)):
+        subject, spy = spied(records)
+        done = subject.contribute(RoundKind.GRADIENT, np.zeros(1, np.float32), None, SeededEntropy(3))
+        assert done.deterministic is subject.deterministic is expected
+        assert len(spy.seen[0]) == 8
+    assert all(np.isnan(v) for v in spied(1)[0].evaluate(np.zeros(1, np.float32), None))
+
+
+@pytest.mark.parametrize("kind", RoundKind)
+def test_contributions_fit_the_sections_of_the_round(kind: RoundKind) -> None:
+    subject = learner()
+    params = model_for(TASK).initial(0)
+    entropy = SeededEntropy(9)
+    for _ in range(20):
+        values = subject.contribute(kind, params, None, entropy).values
+        sections = sections_of(TASK, kind)
+        assert [len(v) for v in values] == [s.length for s in sections]
+        assert all(np.abs(v).max() <= s.bound for v, s in zip(values, sections, strict=True))
+        weight = values[2] if kind is RoundKind.STATISTICS else values[1]
+        assert weight.tolist() == [TASK.batch_per_peer]
+        if kind is RoundKind.GRADIENT:
+            assert values[0].dtype == np.float32
+            assert np.linalg.norm(values[0].astype(np.float64)) <= TASK.clip
+            assert values[3][0] == int(values[3][0])
+
+
+def test_gradient_is_clipped_loss_is_cut_and_hits_are_counted() -> None:
+    subject, spy = spied(40)
+    for given_norm, sent in ((0.25, 0.25), (7.0, 0.5)):
+        spy.vector = np.array([given_norm], dtype=np.float32)
+        vector, weight, loss, hits = subject.contribute(
+            RoundKind.GRADIENT, np.zeros(1, np.float32), None, SeededEntropy(0)
+        ).values
+        assert vector[0] == pytest.approx(sent, rel=1e-4)
+        assert (weight[0], loss[0], hits[0]) == (8, 8 * 3.0, 5)
+
+
+def test_a_diverged_model_contributes_nothing() -> None:
+    subject, spy = spied(40)
+    spy.vector = np.array([np.nan], dtype=np.float32)
+    with pytest.raises(ValueError, match="not finite"):
+        subject.contribute(RoundKind.GRADIENT, np.zeros(1, np.float32), None, SeededEntropy(0))
+    spy.vector = np.zeros(2, dtype=np.float32)
+    with pytest.raises(ValueError, match="wrong gradient"):
+        subject.contribute(RoundKind.GRADIENT, np.zeros(1, np.float32), None, SeededEntropy(0))
+
+
+def test_statistics_are_unbiased_moments_of_the_training_records() -> None:
+    subject, _ = spied(100, batch=16)
+    entropy = SeededEntropy(4)
+    rounds = [subject.contribute(RoundKind.STATISTICS, np.zeros(1, np.float32), None, entropy) for _ in range(3000)]
+    z = subject._train_x.astype(np.float64)
+    assert np.mean([r.values[0] for r in rounds]) == pytest.approx(z.mean(), abs=2e-3)
+    assert np.mean([r.values[1] for r in rounds]) == pytest.approx(np.square(z).mean(), abs=2e-3)
+
+
+def test_statistics_change_what_the_model_sees() -> None:
+    subject = learner()
+    params = np.random.default_rng(0).standard_normal(650).astype(np.float32)
+    moments = (np.full(64, -0.5), np.full(64, 0.25))
+    plain = subject.contribute(RoundKind.GRADIENT, params, None, SeededEntropy(1)).values[2]
+    standard = subject.contribute(RoundKind.GRADIENT, params, moments, SeededEntropy(1)).values[2]
+    assert plain[0] != standard[0]
+    assert subject.evaluate(params, None) != subject.evaluate(params, moments)
+
+
+def test_regression_has_no_hits_and_scales_its_target() -> None:
+    described = Schema("r", ("a",), "t", (), ((0.0, 10.0),), (0.0, 100.0))
+    task = task_for_dataset(described, statistics_rounds=0)
+    x = np.linspace(0, 10, 50)[:, None]
+    y = 10 * x[:, 0]
+    subject = Learner(task, model_for(task), x, y, entropy=SeededEntropy(0))
+    exact = np.array([1.0, 0.0], dtype=np.float32)
+    _, _, loss, hits = subject.contribute(RoundKind.GRADIENT, exact, None, SeededEntropy(1)).values
+    assert loss[0] == pytest.approx(0, abs=1e-9)
+    assert hits[0] == 0
+    assert subject.evaluate(exact, None) == pytest.approx((0.0, 1.0), abs=1e-9)
+    assert predict_records(task, exact, None, np.array([[2.5], [10.0]])) == pytest.approx([25.0, 100.0])
+
+
+def test_predictions_are_labels() -> None:
+    rng = np.random.default_rng(1)
+    params = rng.standard_normal(650).astype(np.float32)
+    labels = predict_records(TASK, params, None, DIGITS.X[:50])
+    assert set(labels) <= set(DIGITS.classes)
+    right = np.mean([label == str(k) for label, k in zip(labels, DIGITS.y[:50], strict=True)])
+    assert evaluate_records(TASK, params, None, DIGITS.X[:50], DIGITS.y[:50])[1] == pytest.approx(right)
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "sentence"),
+    [
+        (np.zeros((0, 64)), np.zeros(0), "there are no records"),
+        (np.zeros((3, 63)), np.zeros(3), "have 63 features, task 'digits' has 64"),
+        (np.zeros((3, 64)), np.zeros(2), "3 records but 2 targets"),
+        (np.full((3, 64), np.nan), np.zeros(3), "not finite"),
+        (np.zeros((3, 64)), np.array([0, 1, 10]), "class numbers must be 0 to 9"),
+        (np.zeros((3, 64)), np.array([0, 1, -1]), "class numbers must be 0 to 9"),
+    ],
+)
+def test_records_that_do_not_fit(x, y, sentence: str) -> None:
+    with pytest.raises(ConfigurationError, match=sentence):
+        Learner(TASK, model_for(TASK), x, y, entropy=SeededEntropy(0))
+    with pytest.raises(ConfigurationError):
+        predict_records(TASK, np.zeros(650, np.float32), None, np.zeros((2, 63)))

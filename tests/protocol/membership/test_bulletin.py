@@ -1,0 +1,95 @@
+"""What a message says: own descriptor, news before the random part, budgets, and the truth to whoever is accused."""
+
+import pytest
+
+from protocol.base.limits import MAX_GOSSIP_DESCRIPTORS
+from protocol.base.settings import LAN
+from protocol.membership.bulletin import Bulletin
+from protocol.membership.view import Liveness, View
+from protocol.wire.messages import Rumour
+from tests.protocol.membership.world import START, Peer, World
+
+Setup = tuple[Bulletin, View, list[Peer]]
+
+
+def made(count: int, capacity: int = 64) -> Setup:
+    world = World("bulletin")
+    peers = world.add(count + 1)
+    for peer in peers:
+        peer.sign()
+    view = View(peers[0].id, capacity, world.entropy)
+    for peer in peers[1:]:
+        view.learn(peer.own, START, [])
+    return Bulletin(peers[0].own, view, LAN), view, peers
+
+
+@pytest.fixture
+def setup() -> Setup:
+    return made(30)
+
+
+def test_an_opening_names_this_peer_first_and_keeps_to_the_budget(setup: Setup) -> None:
+    bulletin, _, peers = setup
+    for _ in range(50):
+        picked = bulletin.pick(peers[1].id, with_own=True)
+        assert picked[0] == peers[0].id
+        assert len(picked) == len(set(picked)) == LAN.gossip_descriptors
+        assert peers[1].id not in picked
+    raw = bulletin.descriptors(picked)
+    assert raw == tuple(next(p for p in peers if p.id == peer).own.raw for peer in picked)
+
+
+def test_an_answer_names_this_peer_while_that_is_news(setup: Setup) -> None:
+    bulletin, _, peers = setup
+    said = [peers[0].id in bulletin.pick(peers[1].id, with_own=False) for _ in range(40)]
+    assert said == [True] * 15 + [False] * 25  # 3 log2(32)
+
+
+def test_news_goes_before_the_random_part(setup: Setup) -> None:
+    bulletin, _, peers = setup
+    bulletin.announce(peers[7].id)
+    assert all(bulletin.pick(peers[1].id, with_own=True)[1] == peers[7].id for _ in range(15))
+
+
+def test_a_newcomer_and_a_crowd_are_served_with_more(setup: Setup) -> None:
+    bulletin, _, peers = setup
+    assert len(bulletin.pick(peers[1].id, with_own=False, much=True)) == MAX_GOSSIP_DESCRIPTORS
+    for peer in peers[1:]:
+        bulletin.announce(peer.id)
+    assert len(bulletin.pick(peers[1].id, with_own=True)) == MAX_GOSSIP_DESCRIPTORS
+
+
+def test_in_a_partial_view_news_takes_no_more_than_half() -> None:
+    for capacity, share in ((64, 9), (24, LAN.gossip_descriptors // 2)):
+        bulletin, view, peers = made(30, capacity)
+        assert view.partial == (capacity < 30)
+        news = [peer.id for peer in peers[2:11]]
+        for peer in news:
+            bulletin.announce(peer)
+        picked = bulletin.pick(peers[1].id, with_own=True)
+        assert picked[1 : share + 1] == news[:share]
+        assert picked[share + 1 : 9] != news[share:8] or share == 9
+
+
+def test_suspects_are_not_passed_on(setup: Setup) -> None:
+    bulletin, view, peers = setup
+    entry = view.member(peers[7].id)
+    assert entry is not None
+    bulletin.announce(peers[7].id)
+    view.set_state(entry, Liveness.SUSPECT, 1, START)
+    assert not any(peers[7].id in bulletin.pick(peers[1].id, with_own=True) for _ in range(60))
+
+
+def test_the_accused_is_told_always_and_others_for_a_while(setup: Setup) -> None:
+    bulletin, view, peers = setup
+    entry = view.member(peers[7].id)
+    assert entry is not None
+    view.set_state(entry, Liveness.SUSPECT, 3, START)
+    bulletin.accuse(entry)
+    rumour = Rumour(peers[7].id, 3, Liveness.SUSPECT)
+    assert [bulletin.rumours(peers[7].id) for _ in range(20)] == [(rumour,)] * 20
+    assert [bulletin.rumours(peers[1].id) for _ in range(16)] == [(rumour,)] * 15 + [()]
+    bulletin.remind(entry)
+    bulletin.rumours(peers[1].id)
+    bulletin.remind(entry)  # under way already: its count goes on
+    assert [bulletin.rumours(peers[1].id) for _ in range(15)] == [(rumour,)] * 14 + [()]

@@ -1,0 +1,303 @@
+"""A small world under virtual time: real ``protocol.node.Node`` objects, a heap of events, a network that misbehaves.
+
+Neighbours: tests of whole rounds and of training drive it; messages skip envelope and codec unless ``wire`` is set.
+Invariants: one seed gives one trace; ``now`` only grows; nothing here reaches into a node but through ``handle``.
+"""
+
+import heapq
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from protocol import reports
+from protocol.application import Contribution, Freshness, sections_of
+from protocol.base.entropy import SeededEntropy
+from protocol.base.ids import PeerId, RoundId
+from protocol.base.settings import LAN, Settings
+from protocol.effects import (
+    Dial,
+    Effect,
+    PersistRound,
+    PersistUse,
+    Report,
+    SaveCheckpoint,
+    SaveTask,
+    Send,
+    Work,
+)
+from protocol.events import Event, MessageReceived, PeerFound, SendFailed, TaskIntroduced, TimePassed, WorkDone, WorkFailed
+from protocol.identity.admission import Authority, admit, issue_token
+from protocol.identity.descriptor import DescriptorVerifier
+from protocol.identity.keys import KemSuite, Keyring, SigningKey
+from protocol.node import Node, Restored, Surroundings
+from protocol.privacy.record import RoundRecord
+from protocol.training.catalogue import signed_bytes
+from protocol.training.state import initial_state
+from protocol.training.task import RoundKind, SignedTask, Task
+from protocol.wire import codec
+from protocol.wire.messages import Checkpoint, Message
+
+START = 1_800_000_000.0
+
+
+def make_task(**changes: Any) -> Task:
+    """A small public task: three parameters, two features."""
+    task = Task(
+        name="toy", public_data=True, model="linear", hyper=(), schema="toy", features=("a", "b"), target="y",
+        classes=("0", "1"), ranges=((-1.0, 1.0), (-1.0, 1.0)), target_range=(0.0, 0.0), statistics_rounds=0,
+        dimension=3, learning_rate=0.5, learning_rate_decay=0.0, momentum=0.0, weight_decay=0.0, batch_per_peer=8,
+        steps=20, collusion_threshold=3, minimum_cohort=4, branching=2, cohort=1000, modulus_bits=32, clip=1.0,
+        loss_bound=10.0, walks=1, standard_seed=0,
+    )  # fmt: skip
+    task = replace(task, **changes)
+    task.validate()
+    return task
+
+
+@dataclass
+class ToyJob:
+    """Draws a fresh random contribution; remembers nothing."""
+
+    make: Callable[[], Contribution]
+    cost_bytes: int = 0
+
+    def run(self) -> Contribution:
+        """Make it."""
+        return self.make()
+
+
+class ToyApplication:
+    """Contributes random vectors within the bounds."""
+
+    def __init__(self, entropy: SeededEntropy, fresh: Freshness = Freshness.FRESH) -> None:
+        self.entropy = entropy
+        self.fresh = fresh
+        self.closed: str | None = None
+
+    def freshness(self, task: Task) -> Freshness:
+        return self.fresh
+
+    def accepts(self, task: Task, submitter_key: bytes) -> str | None:
+        return None
+
+    def gate(self) -> str | None:
+        return self.closed
+
+    def contribution_job(self, task: Task, kind: RoundKind, checkpoint: Checkpoint) -> ToyJob:
+        def make() -> Contribution:
+            rng = np.random.default_rng(int.from_bytes(self.entropy.token(8), "little"))
+            parts = []
+            for section in sections_of(task, kind):
+                part = rng.uniform(-1, 1, section.length)
+                parts.append(part * section.bound / max(1.0, float(np.linalg.norm(part))))
+            parts[1 if kind is RoundKind.GRADIENT else 2][:] = task.batch_per_peer
+            return Contribution(tuple(parts))
+
+        return ToyJob(make)
+
+
+@dataclass
+class Disk:
+    """What one peer has made durable."""
+
+    incarnation: int = 0
+    tasks: list[SignedTask] = field(default_factory=list)
+    checkpoints: dict[bytes, Checkpoint] = field(default_factory=dict)
+    rounds: dict[RoundId, float] = field(default_factory=dict)
+    uses: set[bytes] = field(default_factory=set)
+
+
+@dataclass
+class Peer:
+    """A node with what surrounds it."""
+
+    index: int
+    keyring: Keyring
+    application: ToyApplication
+    surroundings: Surroundings
+    disk: Disk = field(default_factory=Disk)
+    node: Node | None = None
+    life: int = 0
+    """Counts starts: what was under way in an earlier life is dropped."""
+    wakes: float = float("inf")
+
+    @property
+    def id(self) -> PeerId:
+        return self.keyring.peer_id
+
+
+Fate = Callable[["World", PeerId, PeerId, Message], float | None]
+"""Delay of a message in seconds, or None if it is lost without a word."""
+
+
+class World:
+    """``size`` peers of one network, all restarts and messages under one clock."""
+
+    def __init__(
+        self, size: int, seed: int | str = 0, *, settings: Settings = LAN, fate: Fate | None = None,
+        wire: bool = False, work_delay: float = 0.001, recording: bool = True,
+    ) -> None:  # fmt: skip
+        self.entropy = SeededEntropy(f"world {seed}")
+        self.now = START
+        self.fate = fate
+        self.wire = wire
+        self.work_delay = work_delay
+        self.records: list[RoundRecord] = []
+        self.reports: list[tuple[float, PeerId, Any]] = []
+        self.sent: list[tuple[float, PeerId, PeerId, Message]] = []
+        self.on_effect: Callable[[Peer, Effect], None] | None = None
+        self._heap: list[tuple[float, int, Callable[[], None]]] = []
+        self._count = 0
+        authority = Authority(SigningKey.from_seed(self.entropy.token(32)))
+        token = issue_token(authority, START, 1e7, (), self.entropy, "world")
+        self.verifier = DescriptorVerifier(authority.key.public_bytes)
+        self.peers: list[Peer] = []
+        for index in range(size):
+            entropy = self.entropy.fork(f"peer {index}")
+            keyring = Keyring(SigningKey.from_seed(entropy.token(32)), KemSuite.X25519, entropy)
+            application = ToyApplication(entropy.fork("application"))
+            chain = admit(token, keyring.signing.public_bytes, START)
+            surroundings = Surroundings(
+                keyring, chain, self.verifier, settings, entropy, application, recording=recording
+            )
+            self.peers.append(Peer(index, keyring, application, surroundings))
+        self.by_id = {peer.id: peer for peer in self.peers}
+
+    # --- lives ------------------------------------------------------------------------------------------------
+
+    def start(self, peer: Peer, *, keep_disk: bool = True) -> None:
+        """Start or restart a peer."""
+        if not keep_disk:
+            peer.disk = Disk(incarnation=peer.disk.incarnation)
+        peer.disk.incarnation += 1
+        peer.life += 1
+        peer.keyring.rotate(self.now)
+        restored = Restored(
+            incarnation=peer.disk.incarnation,
+            tasks=tuple(peer.disk.tasks),
+            checkpoints=tuple(peer.disk.checkpoints.values()),
+            rounds=dict(peer.disk.rounds),
+            uses=frozenset(peer.disk.uses),
+        )
+        peer.node = Node(peer.surroundings, (f"10.0.0.{peer.index}:1",), restored, self.now)
+        self.handle(peer, TimePassed())
+
+    def start_all(self, members: bool = True) -> None:
+        """Start everybody; with ``members`` everybody knows everybody at once."""
+        for peer in self.peers:
+            self.start(peer)
+        if members:
+            for peer in self.peers:
+                for other in self.peers:
+                    if other is not peer and other.node is not None:
+                        self.handle(peer, PeerFound(other.node.descriptor))
+
+    def kill(self, peer: Peer) -> None:
+        """SIGKILL: nothing is handed over."""
+        peer.node, peer.life, peer.wakes = None, peer.life + 1, float("inf")
+
+    def introduce(self, peer: Peer, task: Task) -> None:
+        """``run --task`` at one peer."""
+        signing = peer.keyring.signing
+        signed = SignedTask(task, signing.public_bytes, signing.sign(signed_bytes(task.encode())))
+        self.handle(peer, TaskIntroduced(signed, initial_state(task, np.zeros(task.dimension, np.float32))))
+
+    # --- running ----------------------------------------------------------------------------------------------
+
+    def at(self, when: float, action: Callable[[], None]) -> None:
+        """Do ``action`` at a time."""
+        self._count += 1
+        heapq.heappush(self._heap, (when, self._count, action))
+
+    def run(self, seconds: float, until: Callable[[], bool] | None = None) -> bool:
+        """Let time pass; True as soon as ``until`` holds."""
+        end = self.now + seconds
+        while self._heap and self._heap[0][0] <= end:
+            when, _, action = heapq.heappop(self._heap)
+            self.now = max(self.now, when)
+            action()
+            if until is not None and until():
+                return True
+        self.now = end
+        return until is not None and until()
+
+    def handle(self, peer: Peer, event: Event) -> None:
+        """One event to one peer, and all its effects."""
+        if peer.node is None:
+            return
+        self._carry_out(peer, peer.node.handle(event, self.now))
+        if peer.node is None:
+            return
+        when = max(peer.node.next_deadline(self.now)[0], self.now + 1e-4)
+        if when < peer.wakes - 1e-9 or peer.wakes <= self.now:
+            peer.wakes = when
+            self.at(when, lambda life=peer.life: self._wake(peer, life, when))  # type: ignore[misc]
+
+    def _wake(self, peer: Peer, life: int, when: float) -> None:
+        if peer.life == life and peer.wakes == when:
+            peer.wakes = float("inf")
+            self.handle(peer, TimePassed())
+
+    def _carry_out(self, peer: Peer, effects: list[Effect]) -> None:
+        for effect in effects:
+            if peer.node is None:
+                return
+            if self.on_effect is not None:
+                self.on_effect(peer, effect)
+            match effect:
+                case Send(to, message):
+                    self._send(peer, to.peer, message)
+                case Work(key, job):
+                    self._work(peer, key, job)
+                case PersistRound(round_id, expires):
+                    peer.disk.rounds[round_id] = expires
+                case PersistUse(key):
+                    peer.disk.uses.add(key)
+                case SaveCheckpoint(checkpoint):
+                    peer.disk.checkpoints[checkpoint.task] = checkpoint
+                case SaveTask(encoding, submitter, signature):
+                    from protocol.training.task import decode
+
+                    peer.disk.tasks.append(SignedTask(decode(encoding), submitter, signature))
+                case Report(item):
+                    self.reports.append((self.now, peer.id, item))
+                    if isinstance(item, reports.Recorded):
+                        self.records.append(item.record)
+                case Dial():
+                    self._dial(peer)
+
+    def _dial(self, peer: Peer) -> None:
+        seed = next((p for p in self.peers if p is not peer and p.node is not None), None)
+        if seed is not None and seed.node is not None:
+            descriptor, life = seed.node.descriptor, peer.life
+            self.at(self.now + 0.01, lambda: peer.life == life and self.handle(peer, PeerFound(descriptor)))
+
+    def _work(self, peer: Peer, key: Any, job: Any) -> None:
+        try:
+            event: Event = WorkDone(key, job.run())
+        except Exception as error:  # the driver does the same
+            event = WorkFailed(key, error)
+        life = peer.life
+        self.at(self.now + self.work_delay, lambda: peer.life == life and self.handle(peer, event))
+
+    def _send(self, peer: Peer, to: PeerId, message: Message) -> None:
+        self.sent.append((self.now, peer.id, to, message))
+        delay = self.fate(self, peer.id, to, message) if self.fate is not None else 0.005
+        if delay is None:
+            return
+        head, tail = codec.encode(message)
+        plaintext = bytes(head) + bytes(tail)  # what leaves is a copy, as on a real wire
+        assert peer.node is not None
+        sender = peer.node.descriptor
+
+        def arrive() -> None:
+            other = self.by_id[to]
+            if other.node is None:
+                life = peer.life
+                self.at(self.now + 0.005, lambda: peer.life == life and self.handle(peer, SendFailed(to, message)))
+                return
+            self.handle(other, MessageReceived(sender, codec.decode(plaintext)))
+
+        self.at(self.now + delay, arrive)
