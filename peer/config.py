@@ -34,6 +34,17 @@ from peer.transport.addresses import parse_address
 from protocol.base.errors import ConfigurationError
 from protocol.base.settings import PRESETS, Settings
 
+__all__ = [
+    "ANYBODY",
+    "Config",
+    "DataBinding",
+    "Limits",
+    "LogConfig",
+    "check_flags",
+    "load_config",
+    "parse_config",
+]
+
 _DATA_VARIABLE = re.compile(rf"SUSURRUS_DATA_([A-Z0-9_]+)_({'|'.join(DATA_KEYS).upper()})")
 _ORCHESTRATOR_VARIABLE = re.compile(
     r"SUSURRUS_([A-Z0-9_]+_)?(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_\d+_(TCP|UDP)(_(PROTO|PORT|ADDR))?)?|NAME)"

@@ -119,6 +119,14 @@ def address(*, listening: bool = False) -> Check:
     return check
 
 
+def advertised(value: Any) -> str:
+    """``host:port`` as others are told it; port 0 stands for the port that is listened on."""
+    given = address(listening=True)(value)
+    if parse_address(given, listening=True)[0] in ("0.0.0.0", "::"):  # noqa: S104 (compared with, never bound to)
+        raise ValueError(f"an address that others can use, not {show(value)}")
+    return str(given)
+
+
 def submitters(value: Any) -> tuple[str, ...]:
     """``["any"]`` or a list of peer ids."""
 
@@ -147,7 +155,7 @@ def schema_name(value: str) -> str:
 SECTIONS: Mapping[str, Mapping[str, Key]] = {
     "peer": {
         "listen": Key(address(listening=True), str, DEFAULT_LISTEN),
-        "advertise": Key(text_list(address(), MAX_ADDRESSES), list, ()),
+        "advertise": Key(text_list(advertised, MAX_ADDRESSES), list, ()),
         "seeds": Key(text_list(address(), MAX_SEEDS), list, ()),
         "preset": Key(choice(*PRESETS), str, "lan"),
         "kem": Key(choice(*KEMS), str, "x25519"),

@@ -28,7 +28,8 @@ from protocol.events import Event, MessageReceived, PeerFound, SendFailed, TimeP
 from protocol.identity.descriptor import Descriptor, DescriptorVerifier
 from protocol.node import Node
 from protocol.wire import codec
-from protocol.wire.envelope import Opener, Sealer
+from protocol.wire.envelope import Header, Opener, Sealer
+from protocol.wire.messages import Message
 
 INLINE_BYTES = 128 * 2**10
 """Work that touches less than this is done on the event loop: well under a millisecond, less than a thread's detour."""
@@ -47,7 +48,8 @@ _STATUS = {
     Refusal.WRONG_NETWORK: 403,
 }
 """HTTP status of a refusal; 400 for the others."""
-INTRODUCE_YOURSELF, KEY_IS_GONE = 428, 410
+INTRODUCE_YOURSELF, KEY_IS_GONE, SEEN_BEFORE = 428, 410, 409
+"""What a sender acts on.  An envelope that was seen before has arrived: its first answer was lost."""
 
 
 class Clock:
@@ -251,8 +253,8 @@ class Driver:
         try:
             status = 0
             for _ in range(3):  # as it is; with an introduction; to the recipient's newest key
-                status, body, size = await self._post(to, head, tail, send.ttl_s, own if introduce else None)
-                if 200 <= status < 300:
+                status, size = await self._post(to, head, tail, send.ttl_s, own if introduce else None)
+                if 200 <= status < 300 or status == SEEN_BEFORE:
                     if len(self._introduced) > 10_000:
                         self._introduced.clear()
                     self._introduced[to.peer] = own
@@ -261,11 +263,10 @@ class Driver:
                 if status == INTRODUCE_YOURSELF and not introduce:
                     introduce = True
                 elif status == KEY_IS_GONE:
-                    newer = self._verifier.verify(body, self._clock())
-                    if newer.peer != to.peer or newer.kem_epoch == to.kem_epoch:
+                    newer = await self._ask_again(to)
+                    if newer is None:
                         break
                     to = newer
-                    self.post(PeerFound(newer))
                 else:
                     break
             self._observer.not_delivered(to.peer, codec.kind_name(message), f"refused with status {status}")
@@ -277,8 +278,8 @@ class Driver:
 
     async def _post(
         self, to: Descriptor, head: bytes, tail: Any, ttl_s: float, own: bytes | None
-    ) -> tuple[int, bytes, int]:
-        """Seal and post to the first address that answers: (status, answer, bytes sent)."""
+    ) -> tuple[int, int]:
+        """Seal and post to the first address that answers: (status, bytes sent)."""
         ttl_s = min(max(ttl_s, LEAST_TTL_S), 120.0)
 
         def seal() -> bytes:
@@ -294,7 +295,7 @@ class Driver:
             except Unreachable as error:
                 problem = error
                 continue
-            return answer.status, answer.body, len(envelope)
+            return answer.status, len(envelope)
         raise problem
 
     def link_speed(self, peer: PeerId) -> float | None:
@@ -314,18 +315,19 @@ class Driver:
         try:
             header = self._opener.inspect(body, self._clock(), self.node.membership.lookup)
             if len(body) <= INLINE_BYTES:
-                plaintext = self._opener.decrypt(header, body)
+                message = self._unpack(header, body)
             else:
-                plaintext = await self.in_thread(self._opener.decrypt, header, body)
-            message = codec.decode(plaintext)
+                message = await self.in_thread(self._unpack, header, body)
         except Refused as refused:
             self._observer.refused(source, refused)
-            answer = self.node.descriptor.raw if refused.reason is Refusal.UNKNOWN_EPOCH else b""
-            return Answer(_STATUS.get(refused.reason, 400), answer)
+            return Answer(_STATUS.get(refused.reason, 400))
         self._observer.received(message, len(body))
         # the answer goes out first: whoever sent this need not wait for what it sets off
         asyncio.get_running_loop().call_soon(self._received, MessageReceived(header.sender, message))
         return Answer(202)
+
+    def _unpack(self, header: Header, body: bytes | bytearray | memoryview) -> Message:
+        return codec.decode(self._opener.decrypt(header, body))
 
     def _received(self, event: MessageReceived) -> None:
         if not self._closed:
@@ -372,18 +374,32 @@ class Driver:
     async def _hello(self, address: str) -> str | None:
         """None if a member of this network answered; else one sentence."""
         try:
-            answer = await self._client.post(address, HELLO_PATH, self.node.descriptor.raw, HELLO_TIMEOUT_S)
-            if not answer.accepted:
-                return f"{address}: {self._explain(answer)}"
-            descriptor = self._verifier.verify(answer.body, self._clock())
-        except Unreachable as error:
-            return str(error)
-        except Refused as refused:
-            return f"{address}: {refused}"
-        if descriptor.peer != self.node.peer:
-            self.post(PeerFound(descriptor))
-            return None
-        return f"{address}: is this peer itself"
+            descriptor = await self._who_is(address)
+        except (Unreachable, Refused) as error:
+            return f"{address}: {error}" if isinstance(error, Refused) else str(error)
+        if descriptor.peer == self.node.peer:
+            return f"{address}: is this peer itself"
+        self.post(PeerFound(descriptor))
+        return None
+
+    async def _ask_again(self, to: Descriptor) -> Descriptor | None:
+        """The descriptor of a peer whose KEM key is gone (it has restarted), if it has a newer one."""
+        for address in to.addresses:
+            try:
+                newer = await self._who_is(address)
+            except (Unreachable, Refused):
+                continue
+            if newer.peer == to.peer and newer.kem_epoch > to.kem_epoch:
+                self.post(PeerFound(newer))
+                return newer
+        return None
+
+    async def _who_is(self, address: str) -> Descriptor:
+        """The verified descriptor of whoever listens there.  Raises ``Unreachable`` or ``Refused``."""
+        answer = await self._client.post(address, HELLO_PATH, self.node.descriptor.raw, HELLO_TIMEOUT_S)
+        if not answer.accepted:
+            raise Unreachable(address, self._explain(answer))
+        return self._verifier.verify(answer.body, self._clock())
 
     def _explain(self, answer: Answer) -> str:
         try:

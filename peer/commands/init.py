@@ -63,7 +63,7 @@ def init(
     if renew:
         if any(given is not None for given in (data, schema, target, listen, seed, preset)):
             raise ConfigurationError(["--renew changes the membership only; change the rest in config.toml"])
-        chain: "Chain | None" = _renew(path, joined)
+        chain: Chain | None = _renew(path, joined)
         key = read_key(path / KEY, "the peer's key")
     else:
         binding = _binding(data, schema, target)

@@ -34,7 +34,7 @@ def scale(X: NDArray[np.floating], ranges: Sequence[tuple[float, float]]) -> NDA
         part *= 2.0 / (high - low)
         part -= 1.0
         out[start : start + _CHUNK] = part
-    return np.clip(out, -1.0, 1.0, out=out)
+    return out
 
 
 def scale_target(y: NDArray[np.floating], target_range: tuple[float, float]) -> NDArray[np.float32]:

@@ -118,11 +118,10 @@ class _Budget:
         try:
             await turn
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():  # Our turn came in the same moment: pass it on.
-                self.give(size)
+            if turn.cancelled():
+                self._next()  # A turn that was given up no longer holds up those behind it.
             else:
-                self._line.remove((turn, size))
-                self._next()
+                self.give(size)  # It came in the same moment: pass it on.
             raise
         return size
 

@@ -128,11 +128,6 @@ class LargeBody(asyncio.BufferedProtocol):
         if not transport.is_closing():
             transport.resume_reading()
 
-    def abort(self) -> None:
-        """Cut the connection, if it was taken over."""
-        if self.taken_over and self._transport is not None:
-            self._transport.abort()
-
     def get_buffer(self, sizehint: int) -> memoryview:
         """Where the kernel writes next: never past the body's end."""
         return self._room(1)[:_AT_ONCE]

@@ -325,11 +325,7 @@ class Server:
                 body = await large.receive()
             answer = await self._handle(path, body, source)
         except BaseException as error:
-            try:
-                cut = _cut(error)
-            except BaseException:
-                large.abort()
-                raise
+            cut = _cut(error)
             reply = self._refuse(request, cut.status, cut.kind)
         else:
             reply = _Reply(answer.status, answer.body)

@@ -10,6 +10,7 @@ import hashlib
 import math
 from dataclasses import dataclass, fields
 from enum import IntEnum
+from functools import cached_property
 from typing import Any
 
 import msgpack
@@ -37,9 +38,12 @@ class RoundKind(IntEnum):
 Scalar = int | float | str | bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Task:
-    """A training task.  Field order is the canonical order; add new fields at the end, with a default."""
+    """A training task.  Field order is the canonical order; add new fields at the end, with a default.
+
+    Without slots, so that the encoding and the id are computed once: they are asked for in every round.
+    """
 
     name: str
     public_data: bool
@@ -85,9 +89,13 @@ class Task:
 
     def encode(self) -> bytes:
         """The canonical encoding: a msgpack array of the fields in order, floats as 64-bit."""
+        return self._encoding
+
+    @cached_property
+    def _encoding(self) -> bytes:
         return bytes(msgpack.packb([_plain(getattr(self, f.name)) for f in fields(self)], use_bin_type=True))
 
-    @property
+    @cached_property
     def id(self) -> TaskId:
         """Truncated SHA-256 of the canonical encoding."""
         return TaskId(hashlib.sha256(b"susurrus task\0" + self.encode()).digest()[:16])

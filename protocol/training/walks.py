@@ -20,6 +20,9 @@ from protocol.training.task import Task
 from protocol.training.update import Identify, Merge, Published
 from protocol.wire.messages import Head, Walk, WalkAck
 
+SLOW_STEP = 4.0
+"""A step that seems to take longer than this many usual ones counts as this many."""
+
 
 @dataclass(slots=True)
 class Trace:
@@ -116,7 +119,10 @@ class Walks:
             return
         if age > trace.age:
             interval = max(0.0, when - trace.heard) / (age - trace.age)
-            trace.interval = interval if not trace.interval else 0.8 * trace.interval + 0.2 * interval
+            if trace.interval:  # the silence of a lost walk is no step's length: it counts as a slow step at most
+                interval = min(interval, SLOW_STEP * trace.interval)
+                interval = 0.8 * trace.interval + 0.2 * interval
+            trace.interval = interval
         if (age, lineage) >= (trace.age, trace.lineage):
             if when > trace.heard or age > trace.age:
                 trace.revive_at = None

@@ -19,6 +19,7 @@ def test_scale_maps_ranges_to_minus_one_and_one_and_clips() -> None:
     assert z.dtype == np.float32
     assert z.tolist() == [[-1, -1], [0, 0], [1, 1], [-1, 1]]
     assert x[3].tolist() == [-5.0, 99.0]
+    assert scale(np.array([[1e308], [-1e308]]), [(0, 1e-3)]).tolist() == [[1], [-1]]
 
 
 def test_scale_works_by_chunks_and_stays_within_bounds() -> None:

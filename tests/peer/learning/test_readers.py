@@ -138,7 +138,8 @@ def test_infer_classes(tmp_path: Path) -> None:
         ("a,t\n1,-inf\n1,\n1,z\n", ["row 2, column 't': '-inf' is not a finite number",
                                     "row 3, column 't': is empty, a number is needed",
                                     "row 4, column 't': 'z' is not a number"]),
-        ('a,t\n"1\n2",3\n4,x\n', ["row 3, column 'a': '1\n2' is not a number", "row 4, column 't': 'x' is not a number"]),
+        ('a,t\n"1\n2",3\n4,x\n', ["row 3, column 'a': '1\n2' is not a number",
+                                  "row 4, column 't': 'x' is not a number"]),
         ('a,t\n"1,2\n', ["row 2 is not valid CSV (unexpected end of data)"]),
     ],
 )  # fmt: skip
@@ -258,26 +259,27 @@ def npy(shape: str, payload: bytes, descr: str = "'<f8'") -> bytes:
 
 
 @pytest.mark.parametrize(
-    "content",
+    ("content", "expected"),
     [
-        npy("(3, 2)", bytes(8)),
-        npy("(3, 2)", bytes(8 * 7)),
-        npy("(1000000, 40)", bytes(48)),
-        npy("(-1, 2)", bytes(48)),
-        npy("(99999999, 99999999)", bytes(48)),
-        npy("(3, 2)", b"", "'<U0'"),
-        npy("(3, 2)", bytes(48), "'|O'"),
-        npy("(3, 2)", bytes(48), "[('a', '<f8')]"),
-        npy("'x'", bytes(48)),
-        npy("(3, 2)", bytes(48))[:20],
-        b"",
+        (npy("(3, 2)", bytes(8)), "array X is damaged"),
+        (npy("(3, 2)", bytes(8 * 7)), "array X is damaged"),
+        (npy("(1000000, 40)", bytes(48)), "array X is damaged"),
+        (npy("(-1, 2)", bytes(48)), "array X is damaged"),
+        (npy("(-3, -2)", bytes(48)), "array X is damaged"),
+        (npy("(99999999, 99999999)", bytes(48)), "array X of shape"),
+        (npy("(3, 2)", b"", "'<U0'"), "is not a whole NPZ file"),
+        (npy("(3, 2)", bytes(48), "'|O'"), "array X holds Python objects"),
+        (npy("(3, 2)", bytes(48), "[('a', '<f8')]"), "array X must be numbers"),
+        (npy("'x'", bytes(48)), "is not a whole NPZ file"),
+        (npy("(3, 2)", bytes(48))[:20], "is not a whole NPZ file"),
+        (b"", "is not a whole NPZ file"),
     ],
 )
-def test_lying_headers_cost_nothing(tmp_path: Path, content: bytes) -> None:
+def test_lying_headers_cost_nothing(tmp_path: Path, content: bytes, expected: str) -> None:
     with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
         archive.writestr("X.npy", content)
         archive.writestr("y.npy", npy("(3,)", bytes(24)))
-    problems(tmp_path / "x.npz")
+    assert problems(tmp_path / "x.npz")[0].startswith(expected)
 
 
 def test_mutated_npz_files_raise_nothing_else(tmp_path: Path) -> None:
@@ -285,7 +287,7 @@ def test_mutated_npz_files_raise_nothing_else(tmp_path: Path) -> None:
     np.savez_compressed(buffer, X=X, y=np.array(["0", "1", "0"]), features=np.array(["a", "b"]))
     original, dice = buffer.getvalue(), random.Random(1)
     path = tmp_path / "x.npz"
-    for _ in range(1500):
+    for _ in range(400):
         content = bytearray(original)
         for _ in range(dice.randint(1, 4)):
             content[dice.randrange(len(content))] = dice.randrange(256)
@@ -301,7 +303,7 @@ def test_mutated_text_files_raise_nothing_else(tmp_path: Path) -> None:
     dice = random.Random(2)
     for ending, original in (("csv", b'a,"b",t\n1,2.5,0\n"3",4e0,1\n'), ("svm", b"1 1:2 3:4\n0 qid:1 2:5 # x\n")):
         path = tmp_path / f"x.{ending}"
-        for _ in range(1500):
+        for _ in range(400):
             content = bytearray(original)
             for _ in range(dice.randint(1, 3)):
                 content[dice.randrange(len(content))] = dice.choice([*b'",:\n\r #-+.e0', 0, 255, dice.randrange(256)])

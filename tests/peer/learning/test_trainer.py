@@ -1,4 +1,4 @@
-"""What a peer contributes: bounded, of fixed weight, from a fresh half of its training records, never from held-out ones."""
+"""What a peer contributes: bounded, of fixed weight, from a fresh half of its training records, none held out."""
 
 from dataclasses import replace
 

@@ -209,7 +209,7 @@ async def test_a_claimed_length_sets_nothing_aside() -> None:
 async def test_what_is_not_http_kills_nothing(junk: bytes, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     async with serving(keepalive_s=0.1, linger_s=0.1) as (server, port):
-        for _ in range(2):
+        for _ in range(3):
             async with stranger(port) as s:
                 s.send(junk)
                 assert await s.closed()

@@ -1,5 +1,7 @@
 """One machine, message by message: what it answers, believes, refuses to believe, and asks for."""
 
+from dataclasses import replace
+
 import pytest
 
 from protocol.base.ids import PeerId
@@ -18,13 +20,15 @@ NOW = START
 class Bench:
     """One machine under test (``me``) that knows the others, and the others' descriptors."""
 
-    def __init__(self, others: int = 6) -> None:
+    def __init__(self, others: int = 6, capacity: int = LAN.view_capacity) -> None:
         self.world = World("bench")
         me, *self.others = self.world.add(others + 1)
         for peer in (me, *self.others):
             peer.sign()
         self.me = me
-        self.machine = Membership(me.own, LAN, me.entropy, self.world.verifier, NOW)
+        self.machine = Membership(
+            me.own, replace(LAN, view_capacity=capacity), me.entropy, self.world.verifier, NOW
+        )
         for peer in self.others:
             self.machine.heard(peer.own, NOW)
 
@@ -100,6 +104,22 @@ def test_news_of_a_newcomer_is_passed_on(bench: Bench) -> None:
     newcomer = bench.world.add(1)[0].sign()
     bench.machine.heard(newcomer, NOW)
     assert newcomer.raw in bench.gossip().descriptors
+
+
+@pytest.mark.parametrize("capacity", [20, LAN.view_capacity])
+def test_a_partial_view_swaps_newcomers_in_and_makes_no_fuss(capacity: int) -> None:
+    bench = Bench(others=20, capacity=capacity)
+    newcomers = [peer.sign() for peer in bench.world.add(3)]
+    full = tuple(peer.own.raw for peer in bench.others[:5]) + tuple(descriptor.raw for descriptor in newcomers)
+    for _ in range(40):
+        bench.gossip()  # until the first news is told
+    bench.gossip(raw=full)
+    assert all(bench.machine.state_of(newcomer.peer) is Liveness.ALIVE for newcomer in newcomers)
+    assert len(bench.machine.alive()) == min(capacity, 23)
+    known = tuple(descriptor.raw for descriptor in bench.machine.alive()[:8])  # nothing to swap any more
+    answers = [set(bench.gossip(raw=known).descriptors) for _ in range(10)]
+    always = [newcomer for newcomer in newcomers if all(newcomer.raw in answer for answer in answers)]
+    assert always == (newcomers if capacity > 20 else [])
 
 
 def test_who_is_found_is_greeted_at_once_but_not_a_whole_crowd(bench: Bench) -> None:

@@ -135,9 +135,11 @@ def test_a_restart_under_a_new_incarnation_and_address(seed: int, down: float) -
     restarted.crash()
     world.run(down)
     restarted.restart("elsewhere.example:7001")
-    everywhere = lambda: world.complete() and all(  # noqa: E731
-        peer.members.lookup(restarted.id) == restarted.own for peer in world.peers if peer is not restarted
-    )
+
+    def everywhere() -> bool:
+        others = (peer for peer in world.peers if peer is not restarted)
+        return world.complete() and all(peer.members.lookup(restarted.id) == restarted.own for peer in others)
+
     assert world.run_until(everywhere, within=60) <= 5 * LAN.gossip_period_s
     world.run(40)
     assert everywhere()
@@ -147,7 +149,10 @@ def test_a_restart_under_a_new_incarnation_and_address(seed: int, down: float) -
 def test_who_left_or_died_can_come_back(after: str) -> None:
     world = joined(6)
     peer = world.peers[2]
-    getattr(peer, after)()
+    if after == "leave":
+        peer.leave()
+    else:
+        peer.crash()
     world.run_until(lambda: world.all_say(peer, Liveness.LEFT, Liveness.DEAD), within=30)
     peer.restart(peer.address)
     world.run_until(world.complete, within=10)

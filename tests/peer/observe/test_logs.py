@@ -1,0 +1,106 @@
+"""Logs: no secret, no flood."""
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from peer.observe.logs import OncePer, RefusalLog, redact, set_up_logs
+from protocol.base.entropy import SeededEntropy
+from protocol.base.errors import Refusal, Refused
+from protocol.identity.admission import Authority, issue_token
+from protocol.identity.keys import SigningKey
+
+SECRET = "0123456789abcdef" * 4
+TOKEN = issue_token(Authority(SigningKey.from_seed(bytes(32))), 0.0, 1000.0, (), SeededEntropy(1)).encode()
+
+
+@pytest.fixture
+def stream() -> Iterator[io.StringIO]:
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    levels = {name: logging.getLogger(name).level for name in ("asyncio", "aiohttp.access", "aiohttp.server")}
+    yield io.StringIO()
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    for name, before in levels.items():
+        logging.getLogger(name).setLevel(before)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"token {TOKEN}.",
+        f"seed={SECRET}",
+        f"0x{SECRET.upper()}",
+        f"key:{SECRET}{SECRET}",
+        "Authorization: Bearer abc.def",
+    ],
+)
+def test_secrets_are_redacted(text: str) -> None:
+    clean = redact(text)
+    assert "[redacted]" in clean
+    for secret in (TOKEN, SECRET, SECRET.upper(), "abc.def", TOKEN[-20:]):
+        assert secret not in clean
+
+
+def test_ids_are_not_secrets() -> None:
+    peer = "00112233445566778899aabbccddeeff"
+    assert redact(f"peer {peer}, peer {peer}") == f"peer {peer}, peer {peer}"
+
+
+@pytest.mark.parametrize("form", ["plain", "json"])
+def test_lines(stream: io.StringIO, form: str) -> None:
+    set_up_logs("info", form, stream=stream)
+    log = logging.getLogger("peer.test")
+    log.debug("not this")
+    log.info("a %s b", SECRET)
+    try:
+        raise ValueError(f"first line\n{SECRET} {TOKEN}")
+    except ValueError:
+        log.exception("failed")
+    text = stream.getvalue()
+    assert SECRET not in text
+    assert TOKEN not in text
+    assert "not this" not in text
+    if form == "json":
+        first, second = map(json.loads, text.splitlines())
+        assert (first["level"], first["logger"], first["message"]) == ("info", "peer.test", "a [redacted] b")
+        assert first["time"].endswith("Z")
+        assert "ValueError: first line" in second["error"]
+    else:
+        assert "INFO    peer.test: a [redacted] b\n" in text
+        assert "Traceback" in text
+
+
+def test_setting_up_twice_does_not_double_lines(stream: io.StringIO) -> None:
+    for _ in range(2):
+        set_up_logs("warning", "plain", stream=stream)
+    logging.getLogger("peer.test").info("quiet")
+    logging.getLogger("aiohttp.access").info("chatter")
+    logging.getLogger("peer.test").warning("loud")
+    assert stream.getvalue().count("\n") == 1
+
+
+def test_once_for_each_source_and_kind() -> None:
+    once = OncePer(capacity=2)
+    assert [once.first("a", "x"), once.first("a", "x"), once.first("a", "y")] == [True, False, True]
+    assert once.counts == {"x": 2, "y": 1}
+    assert once.first("a", "x") is False  # still remembered, and now the most recent
+    assert once.first("b", "x") is True  # pushes out (a, y)
+    assert once.first("a", "x") is False
+    assert once.first("a", "y") is True
+
+
+def test_refusals_are_logged_once_and_counted(caplog: pytest.LogCaptureFixture) -> None:
+    log = RefusalLog(logging.getLogger("peer.test"))
+    with caplog.at_level(logging.WARNING):
+        for _ in range(5):
+            log.refused("10.0.0.1:7", Refused(Refusal.MALFORMED, "header"))
+        log.refused("10.0.0.2:7", Refused(Refusal.MALFORMED))
+        log.refused("10.0.0.1:7", Refused(Refusal.REPLAYED))
+    assert len(caplog.records) == 3
+    assert "refused a message from 10.0.0.1:7: the bytes are not a well-formed message (header)" in caplog.text
+    assert log.counts == {"MALFORMED": 6, "REPLAYED": 1}
