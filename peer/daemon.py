@@ -29,7 +29,7 @@ from peer.transport.client import Client
 from peer.transport.server import Server
 from protocol import reports
 from protocol.base.errors import ConfigurationError, PrivacyRefusal, Refused
-from protocol.base.ids import NetworkId, TaskId, short
+from protocol.base.ids import TaskId, short
 from protocol.base.limits import MAX_BUDGET_S
 from protocol.events import Stopping, TaskIntroduced, TimePassed
 from protocol.identity.admission import Chain
@@ -57,8 +57,8 @@ class Hooks:
 
 
 async def run_peer(
-    config: Config, home: Home, *, task_file: Path | None = None, audit_dir: Path | None = None, hooks: Hooks | None = None
-) -> int:
+    config: Config, home: Home, *, task_file: Path | None = None, audit_dir: Path | None = None, hooks: Hooks | None
+    = None ) -> int:
     """Run the peer of ``home`` until SIGTERM, SIGINT or an error.  Returns the exit code.
 
     Raises ``ConfigurationError`` for whatever a person must mend and ``PrivacyRefusal`` if recording is asked for data
@@ -85,12 +85,12 @@ class Daemon:
 
     async def run(self, task_file: Path | None) -> int:
         """See ``run_peer``."""
-        chain, verifier, keyring = self._identity()
         introduced = self._read_task(task_file) if task_file is not None else None
         self.application = LocalApplication(self.config, self._entropy, self.home.signing_key.seed, self.clock)
         if introduced is not None:
             await asyncio.to_thread(self.application.load, introduced)
         storage = await Storage.open(self.home.database)
+        chain, verifier, keyring = await self._identity(storage)
         recorder = Recorder(self._audit_dir, keyring.peer_id) if self._audit_dir is not None else None
         try:
             await self._serve(chain, verifier, keyring, storage, recorder, introduced)
@@ -105,11 +105,13 @@ class Daemon:
 
     # --- what must be right before joining --------------------------------------------------------------------
 
-    def _identity(self) -> tuple[Chain, DescriptorVerifier, Keyring]:
+    async def _identity(self, storage: Storage) -> tuple[Chain, DescriptorVerifier, Keyring]:
         chain = self.home.chain
         assert chain is not None, "the command has checked the membership"
         suite = KemSuite.HYBRID if self.config.kem == "hybrid" else KemSuite.X25519
-        keyring = Keyring(self.home.signing_key, suite, self._entropy)
+        # the epoch of the last start is kept: should the clock have been set back, epochs grow all the same
+        keyring = Keyring(self.home.signing_key, suite, self._entropy, await storage.kem_epoch())
+        await storage.save_kem_epoch(keyring.rotate(self.clock()).epoch)
         return chain, DescriptorVerifier(chain.authority_key), keyring
 
     def _read_task(self, file: Path) -> Task:
@@ -204,7 +206,7 @@ class Daemon:
             except Refused:
                 continue  # expired while this peer was away: gossip brings the new one
         return Restored(
-            incarnation=await storage.next_incarnation(),
+            incarnation=await storage.next_incarnation(floor=int(now)),
             tasks=tuple(await storage.load_tasks()),
             checkpoints=tuple(await storage.load_checkpoints()),
             rounds=dict.fromkeys(await storage.rounds_remembered(now), now + MAX_BUDGET_S),
@@ -214,7 +216,7 @@ class Daemon:
 
     def _greet(self, node: Node, addresses: tuple[str, ...]) -> None:
         log.info(
-            "peer %s of network %s listens on %s", short(node.peer), short(NetworkId(node.network)), ", ".join(addresses)
+            "peer %s of network %s listens on %s", short(node.peer), short(node.network), ", ".join(addresses)
         )
         if self._hooks.ready is not None:
             self._hooks.ready(self)

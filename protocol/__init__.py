@@ -1,7 +1,7 @@
 """The susurrus protocol: private sums over trees of peers, and learning built on them.  Sans-IO.
 
-No socket, no file, no clock, no operating-system randomness, no asyncio, no thread: time and entropy are arguments.  The
-same code is driven by the daemon (``peer``) and, under virtual time, by tests and simulations.
+No socket, no file, no clock, no operating-system randomness, no asyncio, no thread: time and entropy are arguments.
+The same code is driven by the daemon (``peer``) and, under virtual time, by tests and simulations.
 
 Rooms, lower ones first; a room imports only from rooms above it in this list:
 

@@ -1,7 +1,7 @@
 """The node: composes the machines, routes events to them, and merges their effects and deadlines.
 
-Neighbours: ``peer.driver`` and simulators call ``handle`` and carry out what it returns; ``membership``, ``aggregation``
-and ``training`` hold the state and never touch each other.
+Neighbours: ``peer.driver`` and simulators call ``handle`` and carry out what it returns; ``membership``,
+``aggregation`` and ``training`` hold the state and never touch each other.
 Invariants: one input method, ordered effects out; nothing happens between two calls; a refused message changes no
 state but its count.
 """
@@ -35,7 +35,7 @@ from protocol.events import (
 from protocol.identity.admission import Chain
 from protocol.identity.descriptor import Descriptor, DescriptorVerifier, make_descriptor
 from protocol.identity.keys import Keyring
-from protocol.membership.machine import Membership
+from protocol.membership import Liveness, Membership
 from protocol.training.catalogue import Catalogue, Entry, identify
 from protocol.training.task import SignedTask
 from protocol.wire import messages as m
@@ -91,6 +91,7 @@ class Node:
         ports = Ports(
             own=lambda: self.descriptor,
             members=self.membership.alive,
+            lost=self._lost,
             keyring=surroundings.keyring,
             network=self.network,
             verifier=surroundings.verifier,
@@ -202,7 +203,8 @@ class Node:
                 return self._walk(sender, message, now)
             case m.WalkAck():
                 members = self.membership.alive()
-                return [e for entry in self.tasks.entries() for e in entry.walks.on_ack(sender.peer, message, members, now)]
+                entries = self.tasks.entries()
+                return [e for entry in entries for e in entry.walks.on_ack(sender.peer, message, members, now)]
 
     def _gossiped(self, sender: Descriptor, message: m.Gossip | m.GossipReply, now: float) -> list[Effect]:
         effects = self.tasks.hear_of(sender, message.tasks, now)
@@ -342,6 +344,12 @@ class Node:
         for descriptor in restored.descriptors:
             effects += self.membership.found(descriptor, now)
         return effects
+
+    def _lost(self, peer: Descriptor) -> bool:
+        known = self.membership.lookup(peer.peer)
+        # every start makes a new KEM epoch, and one in an hour beside: that one costs a child's partial at worst
+        restarted = known is not None and known.kem_epoch > peer.kem_epoch
+        return restarted or self.membership.state_of(peer.peer) is not Liveness.ALIVE
 
     def _entry(self, task: Any) -> Entry:
         entry = self.tasks.get(task)

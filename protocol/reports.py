@@ -1,6 +1,7 @@
 """What a node tells people: items of ``effects.Report``, for logs, metrics, history and recordings.
 
-Neighbours: every machine makes them, ``peer.driver`` hands them to ``peer.observe``, ``peer.storage`` and ``peer.audit``.
+Neighbours: every machine makes them, ``peer.driver`` hands them to ``peer.observe``, ``peer.storage`` and
+``peer.audit``.
 Invariants: no secret and no record's value in any of them, but ``Recorded``, which exists for public data alone.
 """
 

@@ -15,6 +15,7 @@ import typer
 
 from peer.commands.common import HomeOption, JsonOption, date, home_path, print_json, say
 from peer.config import DataBinding, check_flags, parse_config
+from peer.config_schema import schema_name
 from peer.files import read_bytes
 from peer.home import CONFIG, KEY, create_home, read_chain, read_key, require_home, write_chain
 from peer.toml import key as toml_key
@@ -139,6 +140,11 @@ def _binding(data: Path | None, schema: str | None, target: str | None) -> DataB
         problems.append(f"--data: there is no file {data}")
     if schema is None:
         problems.append("--data needs --schema NAME: what tasks call such records (for example digits)")
+    else:
+        try:
+            schema_name(schema)
+        except ValueError as error:
+            problems.append(f"--schema must be made of {error}, not {schema!r}")
     if problems or schema is None:
         raise ConfigurationError(problems)
     return DataBinding(schema=schema, path=data, target=target)

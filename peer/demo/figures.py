@@ -77,7 +77,9 @@ def _accuracy(task: Task, checkpoint: Checkpoint, data: Dataset, test: Rows) -> 
     return evaluate_records(task, parameters, state.statistics(task, checkpoint), data.X[test], data.y[test])[1]
 
 
-def centralised_accuracy(task: Task, data: Dataset, train: Rows, test: Rows, steps: int, peers: int, seed: int) -> float:
+def centralised_accuracy(
+    task: Task, data: Dataset, train: Rows, test: Rows, steps: int, peers: int, seed: int
+) -> float:
     """Plain mini-batch SGD on the pooled records: same model, clipping, steps and total batch."""
     checkpoint = train_centralised(task, data.X[train], data.y[train], steps=steps, peers=peers, seed=seed)
     return _accuracy(task, checkpoint, data, test)

@@ -51,8 +51,8 @@ def run_demo(options: DemoOptions) -> int:
     if options.peers < minimum:
         raise ConfigurationError(
             [
-                f"--peers {options.peers}: a round with collusion threshold {options.collusion_threshold} needs {minimum} "
-                f"contributions; these peers would be waiting for {minimum - options.peers} more peers"
+                f"--peers {options.peers}: a round with collusion threshold {options.collusion_threshold} needs "
+                f"{minimum} contributions; these peers would be waiting for {minimum - options.peers} more peers"
             ]
         )
     if options.cohort is not None and options.cohort < minimum:
@@ -128,7 +128,8 @@ class Demo:
 
     def _task(self, data: Dataset) -> Task:
         options = self.options
-        steps = ENDLESS_STEPS if options.steps is None else math.ceil(options.steps / options.walks)
+        # several walks merge where they meet, and ages jump: then the steps published are counted instead
+        steps = options.steps if options.steps is not None and options.walks == 1 else ENDLESS_STEPS
         return task_for_dataset(
             data,
             collusion_threshold=options.collusion_threshold,
@@ -195,6 +196,9 @@ class Demo:
         if options.target_accuracy is not None:
             scores = await figures.accuracies(cluster, cluster.task, data, test)
             return bool(scores) and float(np.mean(scores)) >= options.target_accuracy
+        if options.steps is not None and options.walks > 1:
+            published = sum(int(m.status.get("rounds_published") or 0) for m in cluster.members)
+            return published >= options.steps + options.walks * cluster.task.statistics_rounds
         return max(ages) >= cluster.task.last_age
 
     async def _show(self, cluster: Cluster, elapsed: float) -> None:
@@ -202,7 +206,7 @@ class Demo:
         scores = [m.status["accuracy"] for m in cluster.members if m.status.get("accuracy") is not None]
         accuracy = f"{np.mean(scores):.3f}" if scores else "-"
         last = cluster.task.last_age
-        goal = f"/{last}" if self.options.steps is not None else ""
+        goal = f"/{last}" if last < ENDLESS_STEPS else ""
         waiting = next((m.status["waiting"] for m in cluster.members if m.status.get("waiting")), None)
         _say(
             f"{elapsed:5.1f} s  step {ages[-1]}{goal}  {ages[-1] / elapsed:5.1f} steps/s  "
@@ -230,7 +234,7 @@ class Demo:
         while time.monotonic() < end:
             await cluster.ask_all()
             ages = [int(m.status.get("age") or 0) for m in cluster.members]
-            if self.options.steps is None or min(ages) >= cluster.task.last_age:
+            if cluster.task.steps == ENDLESS_STEPS or min(ages) >= cluster.task.last_age:
                 return
             await asyncio.sleep(0.1)
 

@@ -131,7 +131,7 @@ class LocalApplication:
         if len(features) != len(task.features):
             raise ConfigurationError(
                 [
-                    f"data.{task.schema}.features names {len(features)} columns, the task has {len(task.features)} features"
+                    f"data.{task.schema}.features names {len(features)} columns, the task has {len(task.features)}"
                 ]
             )
         return read_table(

@@ -1,7 +1,8 @@
 """The admin endpoint: what commands on this machine ask a running peer, on loopback, behind a bearer token.
 
 Neighbours: ``peer.admin_client`` asks, ``status`` answers, ``peer.home`` keeps address and token (mode 0600).
-Invariants: listens on loopback only; every path but ``/healthz`` wants the token, compared in constant time; reads only.
+Invariants: listens on loopback only; every path but ``/healthz`` wants the token, compared in constant time; it only
+reads.
 """
 
 import hmac

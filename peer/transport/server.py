@@ -131,6 +131,23 @@ class _Connection(web.RequestHandler):
             logger=_log,
         )
         self._owner = owner
+        self._unheard: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Give the first head its time (aiohttp does so between requests, and before the first since 3.14.5 only)."""
+        super().connection_made(transport)
+        self._unheard = asyncio.get_running_loop().call_later(self.keepalive_timeout, self.force_close)
+
+    def heard(self) -> None:
+        """A head has arrived."""
+        if self._unheard is not None:
+            self._unheard.cancel()
+            self._unheard = None
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """The end."""
+        self.heard()
+        super().connection_lost(exc)
 
     def handle_error(
         self,
@@ -144,8 +161,10 @@ class _Connection(web.RequestHandler):
         return _Reply(status, close=True)
 
     def log_exception(self, *args: Any, **kw: Any) -> None:
-        """aiohttp's own surprises: one line."""
-        _log.warning("a connection failed: %r", kw.get("exc_info"))
+        """aiohttp's own surprises: counted, one line for each source, no traceback."""
+        peer = self.peername
+        self._owner._note(peer[0] if peer else None, "a connection that confused the HTTP library")
+        _log.debug("the HTTP library gave up a connection: %r", kw.get("exc_info"))
 
 
 class _Http(web.Server):
@@ -248,6 +267,8 @@ class Server:
 
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
         """One request, from head to reply."""
+        if isinstance(request.protocol, _Connection):
+            request.protocol.heard()
         path = request.raw_path
         if request.method != hdrs.METH_POST or path not in (ENVELOPE_PATH, HELLO_PATH):
             return self._refuse(request, HTTPStatus.NOT_FOUND, "unknown path or method")

@@ -19,7 +19,7 @@ from protocol.aggregation.seeds import check_groups
 from protocol.aggregation.shape import RING, height
 from protocol.application import Freshness, modulus_of, sections_of
 from protocol.base.errors import Refusal, Refused
-from protocol.base.ids import Lineage, PeerId, RoundId, TaskId
+from protocol.base.ids import PeerId, RoundId, TaskId
 from protocol.base.limits import MAX_BUDGET_S, MAX_ROUNDS_AT_ONCE
 from protocol.effects import Effect, Report, Send
 from protocol.identity.descriptor import Descriptor
@@ -356,6 +356,8 @@ class RoundMachine:
             for child in state.children:
                 if child.place is Place.CALLING and child.answer_by <= now:
                     effects += inviting.vacate(self._ports, state, child, now)
+                elif child.place is Place.JOINED and child.peer is not None and self._ports.lost(child.peer):
+                    child.place = advance(child.place, Place.GONE)
             if state.deadline <= now:
                 state.closing = True
             effects += self._settle(state, now)

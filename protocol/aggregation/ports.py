@@ -23,6 +23,8 @@ class Ports:
     """This peer's current descriptor."""
     members: Callable[[], list[Descriptor]]
     """Peers believed alive, without this one, in a fixed order."""
+    lost: Callable[[Descriptor], bool]
+    """Whether the peer that had this descriptor has died or restarted since: what it held of a round is gone."""
     keyring: Keyring
     network: NetworkId
     verifier: DescriptorVerifier

@@ -18,7 +18,7 @@ from protocol.base.ids import Digest, Lineage, PeerId, RoundId
 from protocol.effects import Job
 from protocol.identity.descriptor import Descriptor
 from protocol.masking.ring import Encoding
-from protocol.privacy.guard import may_contribute, mask_neighbours
+from protocol.privacy.guard import mask_neighbours, may_contribute
 from protocol.privacy.record import RoundRecord
 from protocol.training.task import RoundKind, Task
 from protocol.wire.messages import Buffer, Checkpoint, Offer

@@ -1,8 +1,8 @@
 """The sealed seeds of a partial: what must be there, and passing on what is addressed further up.
 
 Neighbours: ``machine`` checks and forwards with it, ``jobs`` opens and draws.
-Invariants: ``groups[h]`` is addressed to the ancestor ``h + 1`` hops above the sender; a partial whose groups do not fit
-together is refused whole.
+Invariants: ``groups[h]`` is addressed to the ancestor ``h + 1`` hops above the sender; a partial whose groups do not
+fit together is refused whole.
 """
 
 from protocol.base.errors import Refusal, Refused

@@ -8,6 +8,7 @@ disjoint slices of the candidates.
 
 import hashlib
 from collections.abc import Sequence
+from itertools import pairwise
 
 from protocol.base.ids import PeerId, RoundId
 
@@ -72,4 +73,4 @@ def split(low: int, high: int, positions: Sequence[int], caps: Sequence[int]) ->
             border = low + (high - low) * passed // total
         borders.append(min(max(border, borders[-1]), high))
     borders.append(high)
-    return list(zip(borders[:-1], borders[1:], strict=True))
+    return list(pairwise(borders))

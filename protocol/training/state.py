@@ -1,8 +1,8 @@
 """The state of a model: how parameters, velocity and feature statistics lie in one float32 vector; its digest.
 
 Neighbours: ``update`` changes it, ``peer.learning`` reads parameters and statistics from it.
-Invariants: layout is ``parameters [d]``, then ``velocity [d]`` if the task has momentum, then running means of the first
-and second moments of the scaled features ``[2f]`` if the task has statistics rounds; little-endian float32.
+Invariants: layout is ``parameters [d]``, then ``velocity [d]`` if the task has momentum, then running means of the
+first and second moments of the scaled features ``[2f]`` if the task has statistics rounds; little-endian float32.
 """
 
 import hashlib

@@ -123,13 +123,15 @@ class Task:
         need(2 <= s <= MAX_COLLUSION_THRESHOLD,
              f"aggregation.collusion_threshold must be 2 to {MAX_COLLUSION_THRESHOLD}, not {s}")
         need(self.minimum_cohort >= s + 1,
-             f"aggregation.minimum_cohort must be at least collusion_threshold + 1 = {s + 1}, not {self.minimum_cohort}")
+             f"aggregation.minimum_cohort must be at least collusion_threshold + 1 = {s + 1}, "
+             f"not {self.minimum_cohort}")
         need(self.cohort >= self.minimum_cohort,
              f"aggregation.cohort must be at least minimum_cohort = {self.minimum_cohort}, not {self.cohort}")
         need(self.cohort <= MAX_COHORT, f"aggregation.cohort must be at most {MAX_COHORT}")
         need(1 <= self.branching <= MAX_BRANCHING,
              f"aggregation.branching must be 1 to {MAX_BRANCHING}, not {self.branching}")
-        need(self.modulus_bits in (16, 32, 64), f"aggregation.modulus_bits must be 16, 32 or 64, not {self.modulus_bits}")
+        need(self.modulus_bits in (16, 32, 64),
+             f"aggregation.modulus_bits must be 16, 32 or 64, not {self.modulus_bits}")
         need(_positive(self.clip), "aggregation.clip must be a positive number")
         need(_positive(self.loss_bound), "training.loss_bound must be a positive number")
         need(_positive(self.learning_rate), "training.learning_rate must be a positive number")

@@ -31,10 +31,7 @@ class Published:
 
 def merge(task: Task, first: Checkpoint, second: Checkpoint) -> Checkpoint:
     """Age-weighted average of two states; its age is the larger one.  Two models of age 0 count alike."""
-    if first.age + second.age == 0:
-        share = 0.5
-    else:
-        share = second.age / (first.age + second.age)
+    share = 0.5 if first.age + second.age == 0 else second.age / (first.age + second.age)
     one, two = state.view(task, first), state.view(task, second)
     mixed = one + np.float32(share) * (two - one)
     return Checkpoint(task.id, max(first.age, second.age), mixed.astype(state.F32).tobytes())
@@ -71,7 +68,7 @@ def apply_statistics(task: Task, checkpoint: Checkpoint, first: NDArray[Any], se
 
 @dataclass(frozen=True, slots=True)
 class Publish:
-    """The root's last job: decode the total, check it, update the model.  Result: ``Published``, or None if rejected."""
+    """The root's last job: decode the total, check it, update the model.  Result: ``Published`` or, if rejected, None."""
 
     task: Task
     kind: RoundKind

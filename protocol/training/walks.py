@@ -1,7 +1,8 @@
 """The walks of one task: who holds the model next, when a lost walk is revived, and which of two copies goes on.
 
 Neighbours: ``node`` starts a round for every walk in ``take_ready`` and reports its outcome back; ``update`` merges.
-Invariants: a walk is named by its index (0..W-1) and its lineage (drawn when it was started or revived).  Of two lineages
+Invariants: a walk is named by its index (0..W-1) and its lineage (drawn when it was started or revived).  Of two
+lineages
 of one index the older in age dies out, so lost acknowledgements and eager revivals do not multiply walks.  Ages
 only grow; a model is replaced only by a newer one.
 """

@@ -1,4 +1,4 @@
-"""For every test of ``peer``: processes that a test starts import this checkout too, and no test sees the user's own home."""
+"""For every test of ``peer``: child processes import this checkout too, and no test sees the user's own home."""
 
 import os
 from pathlib import Path

@@ -32,23 +32,13 @@ def test_help_names_every_command() -> None:
         assert f"\n  {name} " in result.output
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        "network create",
-        "network token",
-        "network show",
-        "init",
-        "run",
-        "status",
-        "peers",
-        "rounds",
-        "demo",
-        "bench",
-        "audit",
-    ]
-    + ["model show", "model export", "model predict"],
+COMMANDS = (
+    *("network create", "network token", "network show", "init", "run", "status", "peers", "rounds"),
+    *("model show", "model export", "model predict", "demo", "bench", "audit"),
 )
+
+
+@pytest.mark.parametrize("path", COMMANDS)
 def test_every_command_has_help(path: str) -> None:
     result = invoke(*path.split(), "--help")
     assert result.exit_code == 0
@@ -111,9 +101,8 @@ def test_debug_behind_a_double_dash_is_an_argument() -> None:
 
 def test_as_a_process_from_anywhere(tmp_path: Path) -> None:
     done = susurrus("network", "show", "nowhere", cwd=tmp_path)
-    sentence = (
-        f"susurrus: {tmp_path}/nowhere holds no network; make one with: susurrus network create {tmp_path}/nowhere\n"
-    )
+    path = tmp_path / "nowhere"
+    sentence = f"susurrus: {path} holds no network; make one with: susurrus network create {path}\n"
     assert (done.returncode, done.stdout, done.stderr) == (2, "", sentence)
     assert susurrus("--version", cwd=tmp_path).stdout.startswith("susurrus ")
 
@@ -155,7 +144,8 @@ LOADED = """
 import sys
 import peer.cli, peer.commands.run, peer.config, peer.home, peer.observe.logs, typer.main
 typer.main.get_command(peer.cli.app)
-print(*sorted(n for n in sys.modules if n.partition(".")[0] in {"rich", "numpy", "cryptography", "aiohttp", "pygments"}))
+heavy = {"rich", "numpy", "cryptography", "aiohttp", "pygments"}
+print(*sorted(name for name in sys.modules if name.partition(".")[0] in heavy))
 """
 
 

@@ -27,8 +27,16 @@ from protocol.effects import (
     Send,
     Work,
 )
-from protocol.events import Event, MessageReceived, PeerFound, SendFailed, TaskIntroduced, TimePassed, WorkDone, WorkFailed
-from protocol.identity.admission import Authority, admit, issue_token
+from protocol.events import (
+    Event,
+    MessageReceived,
+    PeerFound,
+    SendFailed,
+    TaskIntroduced,
+    TimePassed,
+    WorkDone,
+    WorkFailed,
+) from protocol.identity.admission import Authority, admit, issue_token
 from protocol.identity.descriptor import DescriptorVerifier
 from protocol.identity.keys import KemSuite, Keyring, SigningKey
 from protocol.node import Node, Restored, Surroundings

@@ -24,7 +24,7 @@ def home(tmp_path: Path) -> Path:
 def a_token(tmp_path: Path, network: str = "net", *, days: float = 90.0, ago_s: float = 0.0) -> str:
     made = create_network(tmp_path / network / str(time.monotonic_ns()), network, SeededEntropy(network))
     start = time.time() - ago_s
-    return issue_token(made.authority, start, days * 86400, ("seed.example:7390",), SeededEntropy(start)).encode()
+    return issue_token(made.authority, start, days * 86400, ("seed.example:7390",), SeededEntropy(str(start))).encode()
 
 
 def invoke(*args: object, stdin: str | None = None) -> Result:
@@ -114,6 +114,17 @@ def test_mistakes_leave_nothing_behind(tmp_path: Path, home: Path, args: list[st
     for line, sentence in zip(lines, sentences, strict=True):
         assert sentence in line
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("schema", "target", "sentence"),
+    [("a/b", "y", "--schema must be made of letters"), ("digits", "", "data.digits.target must be a text in quotes")],
+)
+def test_names_that_cannot_be_configured(tmp_path: Path, home: Path, schema: str, target: str, sentence: str) -> None:
+    (tmp_path / "x.csv").write_text("a,y\n1,2\n")
+    result = invoke("--home", home, "--data", tmp_path / "x.csv", "--schema", schema, "--target", target)
+    assert (result.exit_code, sentence in result.stderr) == (2, True)
+    assert not home.exists()
 
 
 def test_expired_and_early_tokens(tmp_path: Path, home: Path) -> None:

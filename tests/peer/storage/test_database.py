@@ -132,6 +132,23 @@ async def test_what_was_committed_survives_without_a_close(tmp_path: Path) -> No
     await again.close()
 
 
+async def test_a_damaged_file_is_not_even_written_to_from_its_log(tmp_path: Path) -> None:
+    """A log left by a crash is replayed into the file when its last connection closes: not into a damaged one."""
+    path, copy = tmp_path / "state.db", tmp_path / "copy.db"
+    await filled(path)
+    database = await open_database(path)
+    await database.run(lambda c: c.execute("INSERT INTO journal_uses VALUES (x'07')") and None)
+    content, log = bytearray(path.read_bytes()), Path(f"{path}-wal").read_bytes()
+    await database.close()
+    content[-4096:] = b"\xa5" * 4096
+    copy.write_bytes(content)
+    Path(f"{copy}-wal").write_bytes(log)
+    with pytest.raises(ConfigurationError, match="damaged"):
+        await open_database(copy)
+    assert copy.read_bytes() == content
+    assert Path(f"{copy}-wal").read_bytes() == log
+
+
 async def test_a_full_disk_is_one_sentence_and_loses_nothing(tmp_path: Path) -> None:
     database = await open_database(tmp_path / "state.db")
     await database.run(lambda c: c.execute("INSERT INTO journal_uses VALUES (x'01')") and None)

@@ -37,8 +37,8 @@ ROW = {
 
 def a_task(name: str) -> Task:
     return Task(
-        name, True, "softmax", (), "s", ("x",), "y", ("0", "1"), ((0.0, 1.0),), (0.0, 0.0), 0, 4, 0.5, 0.0, 0.0, 0.0, 8, 10,
-        3, 4, 2, 8, 32, 1.0, 5.0, 1, 0,
+        name, True, "softmax", (), "s", ("x",), "y", ("0", "1"), ((0.0, 1.0),), (0.0, 0.0), 0, 4, 0.5, 0.0, 0.0, 0.0, 8,
+        10, 3, 4, 2, 8, 32, 1.0, 5.0, 1, 0,
     )  # fmt: skip
 
 
@@ -94,6 +94,29 @@ async def test_the_journal_survives_a_kill(path: Path) -> None:
     assert await storage.rounds_remembered(0.0) == {A}
     assert await storage.uses() == {b"used"}
     assert await storage.next_incarnation() == 3
+    await storage.close()
+
+
+async def test_what_must_survive_a_power_cut_is_asked_to(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    storage = await Storage.open(path)
+    run = storage._database.run
+    asked: list[bool] = []
+
+    async def spy(action: Any, *, durable: bool = False) -> Any:
+        asked.append(durable)
+        return await run(action, durable=durable)
+
+    monkeypatch.setattr(storage._database, "run", spy)
+    await storage.remember_round(A, 1e12)
+    await storage.remember_use(b"used")
+    await storage.save_task(b"encoding", b"k" * 32, b"s" * 64)
+    await storage.next_incarnation()
+    await storage.save_incarnation(5)
+    await storage.save_kem_epoch(5)
+    assert asked == [True] * 6
+    storage.save_checkpoint(Checkpoint(TASK, 1, b"one"))
+    await storage.flush()
+    assert asked[6:] == [False]
     await storage.close()
 
 
@@ -246,9 +269,10 @@ async def test_a_failed_flush_never_replaces_a_newer_checkpoint(path: Path, monk
         raise StorageError("cannot write")
 
     storage.save_checkpoint(Checkpoint(TASK, 7, b"older"))
-    with monkeypatch.context() as patch, pytest.raises(StorageError):
+    with monkeypatch.context() as patch:
         patch.setattr(storage._database, "run", overtaken)
-        await storage.flush()
+        with pytest.raises(StorageError):
+            await storage.flush()
     assert await storage.load_checkpoints() == [Checkpoint(TASK, 8, b"newer")]
     await storage.close()
 

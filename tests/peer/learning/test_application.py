@@ -1,0 +1,137 @@
+"""The user's side: limits, records read once, contributions drawn afresh, the hourly allowance."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from peer.config import Config, DataBinding, Limits
+from peer.learning.application import LocalApplication
+from peer.learning.readers import write_npz
+from peer.learning.taskfile import task_for_dataset
+from protocol.application import Freshness, sections_of
+from protocol.base.entropy import SeededEntropy
+from protocol.base.errors import ConfigurationError
+from protocol.identity.keys import SigningKey
+from protocol.training.state import initial_state
+from protocol.training.task import RoundKind, Task
+from protocol.wire.messages import Checkpoint
+
+KEY = SigningKey.from_seed(bytes(32))
+
+
+class Now:
+    """A clock that is set by hand."""
+
+    def __init__(self) -> None:
+        self.time = 1_800_000_000.0
+
+    def __call__(self) -> float:
+        return self.time
+
+
+@pytest.fixture
+def task() -> Task:
+    return task_for_dataset("digits", collusion_threshold=3, cohort=10)
+
+
+def shard(path: Path, task: Task, records: int) -> Path:
+    """A shard of random digits-like records."""
+    rng = np.random.default_rng(7)
+    X = rng.integers(0, 17, (records, len(task.features))).astype(np.float64)
+    y = np.arange(records) % len(task.classes)
+    write_npz(path, X, y, features=task.features, classes=task.classes)
+    return path
+
+
+def make(tmp_path: Path, task: Task, records: int, clock: Now | None = None, **changes: object) -> LocalApplication:
+    binding = DataBinding(task.schema, shard(tmp_path / "shard.npz", task, records), "npz")
+    config = replace(Config(home=tmp_path, data={task.schema: binding}), **changes)  # type: ignore[arg-type]
+    return LocalApplication(config, SeededEntropy("application"), b"peer", clock or Now())
+
+
+def checkpoint(task: Task) -> Checkpoint:
+    return Checkpoint(task.id, 0, initial_state(task, np.zeros(task.dimension, np.float32)))
+
+
+def test_nothing_is_had_before_the_records_are_read(tmp_path: Path, task: Task) -> None:
+    application = make(tmp_path, task, 40)
+    assert application.freshness(task) is Freshness.NONE
+    application.load(task)
+    assert application.freshness(task) is Freshness.FRESH
+
+
+def test_one_record_is_deterministic(tmp_path: Path, task: Task) -> None:
+    application = make(tmp_path, task, 1)
+    application.load(task)
+    assert application.freshness(task) is Freshness.DETERMINISTIC
+
+
+def test_contributions_fit_their_sections_and_are_drawn_afresh(tmp_path: Path, task: Task) -> None:
+    application = make(tmp_path, task, 200)
+    application.load(task)
+    first, second = (
+        application.contribution_job(task, RoundKind.GRADIENT, checkpoint(task)).run() for _ in range(2)
+    )
+    sections = sections_of(task, RoundKind.GRADIENT)
+    assert [part.size for part in first.values] == [section.length for section in sections]
+    assert float(np.linalg.norm(first.values[0])) <= task.clip * (1 + 1e-6)
+    assert float(first.values[1][0]) == task.batch_per_peer
+    assert not np.array_equal(first.values[0], second.values[0])
+
+
+@pytest.mark.parametrize(
+    ("limits", "said"),
+    [
+        (Limits(collusion_threshold=4), "collusion_threshold"),
+        (Limits(minimum_cohort=9), "minimum_cohort"),
+        (Limits(submitters=("00" * 16,)), "submitters"),
+        (Limits(submitters=(KEY.peer_id.hex(),)), None),
+        (Limits(), None),
+    ],
+)
+def test_the_users_limits(tmp_path: Path, task: Task, limits: Limits, said: str | None) -> None:
+    refused = make(tmp_path, task, 10, limits=limits).accepts(task, KEY.public_bytes)
+    assert (refused is None) if said is None else (refused is not None and said in refused)
+
+
+def test_a_task_without_bound_data_is_declined(tmp_path: Path, task: Task) -> None:
+    application = make(tmp_path, task, 10)
+    other = replace(task, schema="elsewhere")
+    refused = application.accepts(other, KEY.public_bytes)
+    assert refused is not None
+    assert "[data.elsewhere]" in refused
+    with pytest.raises(ConfigurationError, match="elsewhere"):
+        application.load(other)
+
+
+def test_the_hourly_allowance_closes_the_gate_and_opens_it_again(tmp_path: Path, task: Task) -> None:
+    now = Now()
+    application = make(tmp_path, task, 10, now, limits=Limits(rounds_per_hour=2))
+    assert application.gate() is None
+    application.contributed()
+    assert application.gate() is None
+    application.contributed()
+    assert application.gate() is not None
+    now.time += 3601
+    assert application.gate() is None
+
+
+def test_unreadable_records_are_named(tmp_path: Path, task: Task) -> None:
+    application = make(tmp_path, task, 10)
+    (tmp_path / "shard.npz").write_bytes(b"not an archive")
+    with pytest.raises(ConfigurationError, match=r"shard\.npz"):
+        application.load(task)
+    assert application.freshness(task) is Freshness.NONE
+
+
+def test_evaluation_needs_held_out_records(tmp_path: Path, task: Task) -> None:
+    small, large = make(tmp_path, task, 3), None
+    small.load(task)
+    assert small.evaluate(task, checkpoint(task)) is None
+    large = make(tmp_path, task, 50)
+    large.load(task)
+    figures = large.evaluate(task, checkpoint(task))
+    assert figures is not None
+    assert figures[0] == pytest.approx(np.log(10), rel=1e-3)
