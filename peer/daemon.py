@@ -6,6 +6,7 @@ what it holds, then the door closes, then storage, then the home's lock.
 """
 
 import asyncio
+import contextlib
 import logging
 import signal
 from collections.abc import Awaitable, Callable
@@ -90,14 +91,13 @@ class Daemon:
         if introduced is not None:
             await asyncio.to_thread(self.application.load, introduced)
         storage = await Storage.open(self.home.database)
-        chain, verifier, keyring = await self._identity(storage)
-        recorder = Recorder(self._audit_dir, keyring.peer_id) if self._audit_dir is not None else None
-        try:
-            await self._serve(chain, verifier, keyring, storage, recorder, introduced)
-        finally:
+        async with contextlib.AsyncExitStack() as stack:
+            stack.push_async_callback(storage.close)
+            chain, verifier, keyring = await self._identity(storage)
+            recorder = Recorder(self._audit_dir, keyring.peer_id) if self._audit_dir is not None else None
             if recorder is not None:
-                recorder.close()
-            await storage.close()
+                stack.callback(recorder.close)
+            await self._serve(chain, verifier, keyring, storage, recorder, introduced)
         if self._error is not None:
             log.error("stopped by an error: %s", self._error, exc_info=self._error)
             return 1

@@ -8,20 +8,19 @@ believed before the envelope has been verified, and whatever is refused is count
 """
 
 import asyncio
-import json
 import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from peer.delivery import INLINE_BYTES, STATUS, Delivery, hello_refusal
 from peer.observe.observer import Observer
 from peer.storage import Storage
-from peer.transport.addresses import resolve
 from peer.transport.client import Client
-from peer.transport.exchange import ENVELOPE_PATH, HELLO_PATH, Answer, Unreachable
+from peer.transport.exchange import Answer
 from protocol.base.entropy import Entropy
-from protocol.base.errors import ConfigurationError, Refusal, Refused
+from protocol.base.errors import Refused
 from protocol.base.ids import PeerId
 from protocol.effects import Dial, Effect, PersistRound, PersistUse, Report, SaveCheckpoint, SaveTask, Send, Work
 from protocol.events import Event, MessageReceived, PeerFound, SendFailed, TimePassed, WorkDone, WorkFailed
@@ -30,26 +29,6 @@ from protocol.node import Node
 from protocol.wire import codec
 from protocol.wire.envelope import Header, Opener, Sealer
 from protocol.wire.messages import Message
-
-INLINE_BYTES = 128 * 2**10
-"""Work that touches less than this is done on the event loop: well under a millisecond, less than a thread's detour."""
-HELLO_TIMEOUT_S = 5.0
-LEAST_TTL_S = 1.0
-
-_STATUS = {
-    Refusal.UNKNOWN_SENDER: 428,
-    Refusal.UNKNOWN_EPOCH: 410,
-    Refusal.WRONG_RECIPIENT: 421,
-    Refusal.REPLAYED: 409,
-    Refusal.OVERSIZED: 413,
-    Refusal.BUSY: 429,
-    Refusal.NOT_A_MEMBER: 403,
-    Refusal.CERTIFICATE_EXPIRED: 403,
-    Refusal.WRONG_NETWORK: 403,
-}
-"""HTTP status of a refusal; 400 for the others."""
-INTRODUCE_YOURSELF, KEY_IS_GONE, SEEN_BEFORE = 428, 410, 409
-"""What a sender acts on.  An envelope that was seen before has arrived: its first answer was lost."""
 
 
 class Clock:
@@ -101,7 +80,6 @@ class Driver:
         self._persisting = False
         self._tasks: set[asyncio.Task[Any]] = set()
         self._timer: asyncio.TimerHandle | None = None
-        self._introduced: dict[PeerId, bytes] = {}
         self._dialling = False
         self._closed = False
         self._node: Node | None = None
@@ -114,7 +92,18 @@ class Driver:
 
     def attach(self, node: Node, sealer: Sealer, opener: Opener) -> None:
         """Begin to run ``node``."""
-        self._node, self._sealer, self._opener = node, sealer, opener
+        self._node, self._opener = node, opener
+        self._delivery = Delivery(
+            client=self._client,
+            sealer=sealer,
+            verifier=self._verifier,
+            observer=self._observer,
+            clock=self._clock,
+            own=lambda: self.node.descriptor,
+            found=self._found,
+            in_thread=self.in_thread,
+            introduced={},
+        )
         self.post(TimePassed())
 
     async def close(self) -> None:
@@ -246,65 +235,19 @@ class Driver:
     # --- sending ----------------------------------------------------------------------------------------------
 
     async def _send(self, send: Send) -> None:
-        to, message = send.to, send.message
-        head, tail = codec.encode(message)
-        own = self.node.descriptor.raw
-        introduce = self._introduced.get(to.peer) != own
+        if not await self._delivery.deliver(send):
+            self.post(SendFailed(send.to.peer, send.message))
+
+    async def _dial(self) -> None:
         try:
-            status = 0
-            for _ in range(3):  # as it is; with an introduction; to the recipient's newest key
-                status, size = await self._post(to, head, tail, send.ttl_s, own if introduce else None)
-                if 200 <= status < 300 or status == SEEN_BEFORE:
-                    if len(self._introduced) > 10_000:
-                        self._introduced.clear()
-                    self._introduced[to.peer] = own
-                    self._observer.sent(message, size)
-                    return
-                if status == INTRODUCE_YOURSELF and not introduce:
-                    introduce = True
-                elif status == KEY_IS_GONE:
-                    newer = await self._ask_again(to)
-                    if newer is None:
-                        break
-                    to = newer
-                else:
-                    break
-            self._observer.not_delivered(to.peer, codec.kind_name(message), f"refused with status {status}")
-        except Unreachable as error:
-            self._observer.not_delivered(to.peer, codec.kind_name(message), str(error))
-        except Refused as error:
-            self._observer.not_delivered(to.peer, codec.kind_name(message), str(error))
-        self.post(SendFailed(send.to.peer, message))
-
-    async def _post(
-        self, to: Descriptor, head: bytes, tail: Any, ttl_s: float, own: bytes | None
-    ) -> tuple[int, int]:
-        """Seal and post to the first address that answers: (status, bytes sent)."""
-        ttl_s = min(max(ttl_s, LEAST_TTL_S), 120.0)
-
-        def seal() -> bytes:
-            parts = self._sealer.seal(to, head, tail, now=self._clock(), ttl_s=ttl_s, own_descriptor=own)
-            return b"".join(parts)
-
-        size = len(head) + memoryview(tail).nbytes
-        envelope = seal() if size <= INLINE_BYTES else await self.in_thread(seal)
-        problem = Unreachable("nowhere", "the peer's descriptor names no address")
-        for address in to.addresses:
-            try:
-                answer = await self._client.post(address, ENVELOPE_PATH, envelope, ttl_s)
-            except Unreachable as error:
-                problem = error
-                continue
-            return answer.status, len(envelope)
-        raise problem
+            await self._delivery.dial(self._seeds())
+        finally:
+            self._dialling = False
 
     def link_speed(self, peer: PeerId) -> float | None:
         """Measured bytes per second towards a peer."""
         descriptor = self.node.membership.lookup(peer) if self._node is not None else None
-        if descriptor is None:
-            return None
-        speeds = [self._client.bytes_per_s(address) for address in descriptor.addresses]
-        return next((speed for speed in speeds if speed is not None), None)
+        return None if descriptor is None else self._delivery.link_speed(descriptor)
 
     # --- receiving --------------------------------------------------------------------------------------------
 
@@ -320,7 +263,7 @@ class Driver:
                 message = await self.in_thread(self._unpack, header, body)
         except Refused as refused:
             self._observer.refused(source, refused)
-            return Answer(_STATUS.get(refused.reason, 400))
+            return Answer(STATUS.get(refused.reason, 400))
         self._observer.received(message, len(body))
         # the answer goes out first: whoever sent this need not wait for what it sets off
         asyncio.get_running_loop().call_soon(self._received, MessageReceived(header.sender, message))
@@ -341,8 +284,7 @@ class Driver:
             descriptor = self._verifier.verify(bytes(body), self._clock())
         except Refused as refused:
             self._observer.refused(source, refused)
-            said = json.dumps({"reason": refused.reason.name, "time": self._clock()})
-            return Answer(403, said.encode())
+            return hello_refusal(refused, self._clock())
         if descriptor.peer != self.node.peer:
             asyncio.get_running_loop().call_soon(self._found, descriptor)
         return Answer(200, self.node.descriptor.raw)
@@ -350,65 +292,3 @@ class Driver:
     def _found(self, descriptor: Descriptor) -> None:
         if not self._closed:
             self.post(PeerFound(descriptor))
-
-    # --- finding the network ----------------------------------------------------------------------------------
-
-    async def _dial(self) -> None:
-        tried: list[str] = []
-        answered = False
-        for seed in self._seeds():
-            try:
-                addresses = await resolve(seed)
-            except (Unreachable, ConfigurationError) as error:
-                tried.append(str(error))
-                continue
-            for address in addresses:
-                outcome = await self._hello(address)
-                if outcome is None:
-                    answered = True
-                else:
-                    tried.append(outcome)
-        self._dialling = False
-        self._observer.dialled(answered, tried)
-
-    async def _hello(self, address: str) -> str | None:
-        """None if a member of this network answered; else one sentence."""
-        try:
-            descriptor = await self._who_is(address)
-        except (Unreachable, Refused) as error:
-            return f"{address}: {error}" if isinstance(error, Refused) else str(error)
-        if descriptor.peer == self.node.peer:
-            return f"{address}: is this peer itself"
-        self.post(PeerFound(descriptor))
-        return None
-
-    async def _ask_again(self, to: Descriptor) -> Descriptor | None:
-        """The descriptor of a peer whose KEM key is gone (it has restarted), if it has a newer one."""
-        for address in to.addresses:
-            try:
-                newer = await self._who_is(address)
-            except (Unreachable, Refused):
-                continue
-            if newer.peer == to.peer and newer.kem_epoch > to.kem_epoch:
-                self.post(PeerFound(newer))
-                return newer
-        return None
-
-    async def _who_is(self, address: str) -> Descriptor:
-        """The verified descriptor of whoever listens there.  Raises ``Unreachable`` or ``Refused``."""
-        answer = await self._client.post(address, HELLO_PATH, self.node.descriptor.raw, HELLO_TIMEOUT_S)
-        if not answer.accepted:
-            raise Unreachable(address, self._explain(answer))
-        return self._verifier.verify(answer.body, self._clock())
-
-    def _explain(self, answer: Answer) -> str:
-        try:
-            said = json.loads(answer.body)
-            reason, ahead = Refusal[said["reason"]], float(said["time"]) - self._clock()
-        except (ValueError, KeyError, TypeError):
-            return f"refuses this peer (status {answer.status})"
-        sentence = f"refuses this peer: {reason.value}"
-        if abs(ahead) > 60.0:
-            side = "behind" if ahead > 0 else "ahead of"
-            sentence += f"; this machine's clock is {abs(ahead) / 3600:.1f} hours {side} the other's: set it"
-        return sentence

@@ -52,7 +52,7 @@ LOCAL = replace(
     hop_allowance_s=0.4,
     round_budget_s=4.0,
     link_bytes_per_s=100e6,
-    walk_ack_timeout_s=1.0,
+    walk_ack_timeout_s=2.0,
     revive_timeout_s=2.0,
 )
 WAN = replace(

@@ -68,7 +68,7 @@ def apply_statistics(task: Task, checkpoint: Checkpoint, first: NDArray[Any], se
 
 @dataclass(frozen=True, slots=True)
 class Publish:
-    """The root's last job: decode the total, check it, update the model.  Result: ``Published`` or, if rejected, None."""
+    """The root's last job: decode the total, check it, update the model.  Result: ``Published``, or None."""
 
     task: Task
     kind: RoundKind
