@@ -134,6 +134,8 @@ def _explain(error: BaseException) -> tuple[int, list[str]]:
 
 def main() -> None:
     """Entry point of ``susurrus`` and ``python -m peer``; does not return."""
+    # Before numpy is loaded: work has threads of its own here, and a pool per process of linear algebra's costs memory.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
         app(prog_name="susurrus")
     except KeyboardInterrupt:

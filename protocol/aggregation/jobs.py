@@ -66,8 +66,7 @@ class Absorb:
                 raise Refused(Refusal.BAD_SEEDS, "a seed cannot be opened") from error
             opened.append((seed.contributor, secret))
         vector = np.frombuffer(self.partial.vector, dtype=self.encoding.dtype)
-        np.add(self.accumulator, vector, out=self.accumulator)
-        add_masks(self.accumulator, [], [secret for _, secret in opened])
+        add_masks(self.accumulator, [], [secret for _, secret in opened], vector=vector)
         return Opened(tuple(opened))
 
 
@@ -88,8 +87,6 @@ class AddOwn:
 
     def run(self) -> bytes | None:
         """Encode into the accumulator.  Raises ``ValueError`` for values that are not finite."""
-        if not all(bool(np.isfinite(part).all()) for part in self.values):
-            raise ValueError("the contribution is not finite")
         if not self.record:
             self.encoding.add_encoded(self.values, self.accumulator, self.rounding_seed)
             return None

@@ -29,7 +29,9 @@ _WORDS: Final[dict[int, np.dtype[np.unsignedinteger[Any]]]] = {
     32: np.dtype("<u4"),
     64: np.dtype("<u8"),
 }
-_ZEROS: Final = bytes(CHUNK_BYTES)
+MAX_READ: Final = 2**19
+"""Most bytes of one ``Keystream.read_into``."""
+_ZEROS: Final = bytes(MAX_READ)
 _SPARE: Final = 15
 """``update_into`` wants a block less one byte beyond what it writes."""
 
@@ -53,7 +55,7 @@ class Keystream:
         self._update_into = Cipher(AES(seed), CTR(bytes(16))).encryptor().update_into
 
     def read_into(self, room: memoryview, count: int) -> None:
-        """Write the next ``count`` bytes (at most ``CHUNK_BYTES``) to the start of ``room``, made by ``room_for``."""
+        """Write the next ``count`` bytes (at most ``MAX_READ``) to the start of ``room``, made by ``room_for``."""
         self._update_into(_ZEROS if count == len(_ZEROS) else memoryview(_ZEROS)[:count], room)
 
 
@@ -74,16 +76,22 @@ def expand(seed: bytes, dimension: int, modulus_bits: int) -> RingArray:
     return room[:size].view(dtype)
 
 
-def add_masks(out: RingArray, plus: Sequence[bytes], minus: Sequence[bytes] = ()) -> None:
-    """Add the streams of ``plus`` to ``out`` and take those of ``minus`` off it, in place, modulo 2^w.
+def add_masks(
+    out: RingArray, plus: Sequence[bytes], minus: Sequence[bytes] = (), *, vector: RingArray | None = None
+) -> None:
+    """Add the streams of ``plus`` (and ``vector``) to ``out`` and take those of ``minus`` off it, in place, modulo 2^w.
 
-    All seeds are applied to one chunk before the next is touched, so that ``out`` travels through the cache once.
-    ``out`` must be one-dimensional, contiguous and writable; its type gives w.  ``ValueError`` for anything else or
-    for a seed of the wrong length, before anything is written.
+    Everything is applied to one chunk before the next is touched, so that ``out`` travels through the cache once.
+    ``out`` must be one-dimensional, contiguous and writable; its type gives w; ``vector`` has its size and type.
+    ``ValueError`` for anything else or for a seed of the wrong length, before anything is written.
     """
     check_ring_array(out)
+    if vector is not None and (vector.dtype != out.dtype or vector.shape != out.shape):
+        raise ValueError("the vector to add must have the ring vector's size and type")
     streams = [(Keystream(seed), np.add) for seed in plus] + [(Keystream(seed), np.subtract) for seed in minus]
     if not streams:
+        if vector is not None:
+            np.add(out, vector, out=out)
         return
     step = CHUNK_BYTES // out.itemsize
     room = room_for(min(CHUNK_BYTES, out.nbytes))
@@ -91,6 +99,8 @@ def add_masks(out: RingArray, plus: Sequence[bytes], minus: Sequence[bytes] = ()
     words = room[: room.size - _SPARE].view(out.dtype)
     for low in range(0, out.size, step):
         part = out[low : low + step]
+        if vector is not None:
+            np.add(part, vector[low : low + step], out=part)
         mask = words[: part.size]
         for stream, apply in streams:
             stream.read_into(target, part.nbytes)

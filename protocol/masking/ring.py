@@ -39,7 +39,9 @@ MAX_BOUND: Final = 2.0**100
 """Bounds outside [MIN_BOUND, MAX_BOUND] are mistakes; inside, no product or square overflows a float64."""
 
 _CHUNK: Final = 2**15
-"""Coordinates at a time: 256 KiB of float64 and 128 KiB of keystream."""
+"""Coordinates at a time: 256 KiB of float64."""
+_BLOCK: Final = 2**17
+"""Coordinates whose dither is drawn at once, 512 KiB of keystream: a call of the cipher costs about 5 us."""
 _ROW: Final = 2**8
 _NORM_ERROR: Final = 2.0**-17
 _DITHER_UNIT: Final = 2.0**32
@@ -121,14 +123,14 @@ class Encoding:
         if len(values) != len(self.sections):
             raise ValueError(f"{len(self.sections)} sections need as many arrays, not {len(values)}")
         beyond = [_exceeds(array, section) for array, section in zip(values, self.sections, strict=True)]
-        rounder = _Rounder(Keystream(seed), min(_CHUNK, self.dimension), self.dtype)
+        rounder = _Rounder(Keystream(seed), self.dimension, self.dtype)
         start = 0
         for array, section, clip in zip(values, self.sections, beyond, strict=True):
             scale = self.levels / section.bound * _DITHER_UNIT
             limit = section.bound if clip else None
-            for low in range(0, section.length, _CHUNK):
-                part = array[low : low + _CHUNK]
-                rounder.add(part, out[start + low : start + low + part.size], scale, limit)
+            for low in range(0, section.length, _BLOCK):
+                block = array[low : low + _BLOCK]
+                rounder.add(block, out[start + low : start + low + block.size], scale, limit)
             start += section.length
 
     @overload
@@ -161,37 +163,44 @@ class Encoding:
 class _Rounder:
     """The working memory of one ``add_encoded`` call, and its inner step."""
 
-    __slots__ = ("_bytes", "_dither", "_real", "_stream", "_words")
+    __slots__ = ("_bytes", "_dither", "_dtype", "_real", "_stream")
 
-    def __init__(self, stream: Keystream, size: int, dtype: np.dtype[np.unsignedinteger[Any]]) -> None:
-        # The keystream's room serves twice: as dither, then for the rounded words (of up to 8 bytes for w = 64,
-        # where they stay in ``_real`` instead).
-        room = room_for(4 * size)
+    def __init__(self, stream: Keystream, dimension: int, dtype: np.dtype[np.unsignedinteger[Any]]) -> None:
+        block = min(_BLOCK, dimension)
+        room = room_for(4 * block)
         self._stream = stream
         self._bytes = room.data
-        self._dither = room[: 4 * size].view("<i4")
-        self._real = np.empty(size, dtype="<f8")
-        bits = self._real.view("<u8")
-        self._words = bits if dtype.itemsize == 8 else room[: dtype.itemsize * size].view(dtype)
+        self._dither = room[: 4 * block].view("<i4")
+        self._real = np.empty(min(_CHUNK, block), dtype="<f8")
+        self._dtype = dtype
 
-    def add(self, part: FloatArray, out: RingArray, scale: float, limit: float | None) -> None:
-        """Add the rounded ``part * scale / 2^32``, clipped to ``limit`` beforehand, to ``out``."""
-        size = part.size
-        real, dither, words = self._real[:size], self._dither[:size], self._words[:size]
+    def add(self, block: FloatArray, out: RingArray, scale: float, limit: float | None) -> None:
+        """Add the rounded ``block * scale / 2^32``, clipped to ``limit`` beforehand, to ``out``."""
+        self._stream.read_into(self._bytes, 4 * block.size)
+        dither = self._dither[: block.size]
+        np.bitwise_or(dither, 1, out=dither)
+        for low in range(0, block.size, _CHUNK):
+            high = min(low + _CHUNK, block.size)
+            self._add_chunk(block[low:high], dither[low:high], out[low:high], scale, limit)
+
+    def _add_chunk(
+        self, part: FloatArray, dither: NDArray[np.int32], out: RingArray, scale: float, limit: float | None
+    ) -> None:
+        real = self._real[: part.size]
         # Copy, then multiply: twice as fast as one call that converts on the way through numpy's casting buffer.
         np.copyto(real, part)
         if limit is not None:
             np.clip(real, -limit, limit, out=real)
         np.multiply(real, scale, out=real)
-        self._stream.read_into(self._bytes, 4 * size)
-        np.bitwise_or(dither, 1, out=dither)
         np.add(real, dither, out=real)
         np.add(real, _ROUNDER, out=real)
         bits = real.view("<u8")
-        if words.itemsize == 8:
+        if self._dtype.itemsize == 8:
+            words = bits
             np.subtract(bits, _ROUNDER_BITS, out=words)
         else:
-            np.copyto(words, bits, casting="unsafe")  # keeps the low bits
+            words = dither.view(self._dtype)[: part.size]  # the dither has served: its room takes the low bits
+            np.copyto(words, bits, casting="unsafe")
         np.add(out, words, out=out)
 
 
