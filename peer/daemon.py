@@ -58,8 +58,13 @@ class Hooks:
 
 
 async def run_peer(
-    config: Config, home: Home, *, task_file: Path | None = None, audit_dir: Path | None = None, hooks: Hooks | None
-    = None ) -> int:
+    config: Config,
+    home: Home,
+    *,
+    task_file: Path | None = None,
+    audit_dir: Path | None = None,
+    hooks: Hooks | None = None,
+) -> int:
     """Run the peer of ``home`` until SIGTERM, SIGINT or an error.  Returns the exit code.
 
     Raises ``ConfigurationError`` for whatever a person must mend and ``PrivacyRefusal`` if recording is asked for data
@@ -160,9 +165,7 @@ class Daemon:
             node = Node(surroundings, addresses, restored, self.clock())
             observer.hook = self._reported
             self.board = StatusBoard(node, observer, self.application, storage, client, server, self.clock)
-            driver.attach(
-                node, Sealer(node.network, keyring, self._entropy), Opener(node.network, keyring, verifier)
-            )
+            driver.attach(node, Sealer(node.network, keyring, self._entropy), Opener(node.network, keyring, verifier))
             admin = AdminServer(self.board)
             try:
                 await admin.start()
@@ -215,9 +218,7 @@ class Daemon:
         )
 
     def _greet(self, node: Node, addresses: tuple[str, ...]) -> None:
-        log.info(
-            "peer %s of network %s listens on %s", short(node.peer), short(node.network), ", ".join(addresses)
-        )
+        log.info("peer %s of network %s listens on %s", short(node.peer), short(node.network), ", ".join(addresses))
         if self._hooks.ready is not None:
             self._hooks.ready(self)
 

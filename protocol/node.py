@@ -75,9 +75,7 @@ class Surroundings:
 class Node:
     """One peer of the protocol, without its input and output."""
 
-    def __init__(
-        self, surroundings: Surroundings, addresses: tuple[str, ...], restored: Restored, now: float
-    ) -> None:
+    def __init__(self, surroundings: Surroundings, addresses: tuple[str, ...], restored: Restored, now: float) -> None:
         self._given = surroundings
         self._addresses = addresses
         self._stopping = False

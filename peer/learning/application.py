@@ -130,9 +130,7 @@ class LocalApplication:
         features = binding.features or task.features
         if len(features) != len(task.features):
             raise ConfigurationError(
-                [
-                    f"data.{task.schema}.features names {len(features)} columns, the task has {len(task.features)}"
-                ]
+                [f"data.{task.schema}.features names {len(features)} columns, the task has {len(task.features)}"]
             )
         return read_table(
             binding.path,

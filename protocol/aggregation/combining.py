@@ -101,9 +101,7 @@ def settle(ports: Ports, state: Round, now: float) -> tuple[list[Effect], Abstai
     drawn = masks.draw(ports.entropy, len(trustees))
     if state.recording is not None:
         state.recording.masks.update({t.peer: seed for t, seed in zip(trustees, drawn, strict=True)})
-    job = jobs.Mask(
-        state.vector(), state.encoding, ports.network, state.id, ports.peer, tuple(trustees), tuple(drawn)
-    )
+    job = jobs.Mask(state.vector(), state.encoding, ports.network, state.id, ports.peer, tuple(trustees), tuple(drawn))
     return [work(state, "mask", job)], None
 
 
@@ -193,5 +191,3 @@ def ended(state: Round, result: Published | None, reason: str, now: float) -> re
         accuracy=None if result is None else result.accuracy,
         min_mask_neighbours=state.min_neighbours,
     )
-
-

@@ -390,9 +390,7 @@ class RoundMachine:
 
     def running(self, task: TaskId, walk: int | None = None) -> bool:
         """Whether a round of this task (and walk) that this peer started is under way."""
-        return any(
-            r.parent is None and r.task.id == task and walk in (None, r.walk) for r in self._rounds.values()
-        )
+        return any(r.parent is None and r.task.id == task and walk in (None, r.walk) for r in self._rounds.values())
 
     @property
     def idle(self) -> bool:

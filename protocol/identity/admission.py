@@ -164,7 +164,10 @@ def _is_label(text: str) -> bool:
 ADDRESS = f.text(MAX_ADDRESS, is_address)
 _TOKEN = f.record(
     JoinToken,
-    f.fixed(KEY_BYTES), _TOKEN_CERTIFICATE, f.fixed(KEY_BYTES), f.array(ADDRESS, 0, MAX_ADDRESSES),
+    f.fixed(KEY_BYTES),
+    _TOKEN_CERTIFICATE,
+    f.fixed(KEY_BYTES),
+    f.array(ADDRESS, 0, MAX_ADDRESSES),
     f.text(MAX_LABEL, _is_label),
 )
 
@@ -230,9 +233,9 @@ def admit(token: JoinToken, peer_public_key: bytes, now: float) -> Chain:
         raise ConfigurationError([f"the join token expired on {_date(token.expires)}; ask for a new one"])
     issued = token.certificate.issued_ms / 1000
     if now + CLOCK_TOLERANCE_S < issued:
-        raise ConfigurationError([
-            f"the join token was made on {_date(issued)}, but this machine's clock says {_date(now)}: set the clock"
-        ])
+        raise ConfigurationError(
+            [f"the join token was made on {_date(issued)}, but this machine's clock says {_date(now)}: set the clock"]
+        )
     if len(peer_public_key) != KEY_BYTES:
         raise ValueError(f"a public key has {KEY_BYTES} bytes")
     key = SigningKey(token.secret)

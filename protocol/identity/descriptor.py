@@ -86,10 +86,18 @@ def _is_capability(text: str) -> bool:
 _TIME = f.number(0.0, f.MAX_TIME)
 _BODY = f.record(
     _Body,
-    f.integer(0, f.U63), f.fixed(KEY_BYTES), f.integer(min(KemSuite), max(KemSuite)),
-    f.blob(1, max(suite.public_length for suite in KemSuite)), f.integer(0, f.U63), _TIME,
-    f.array(ADDRESS, 0, MAX_ADDRESSES), f.array(f.text(MAX_CAPABILITY, _is_capability), 0, MAX_CAPABILITIES),
-    f.integer(0, f.U63), _TIME, _TIME, CHAIN,
+    f.integer(0, f.U63),
+    f.fixed(KEY_BYTES),
+    f.integer(min(KemSuite), max(KemSuite)),
+    f.blob(1, max(suite.public_length for suite in KemSuite)),
+    f.integer(0, f.U63),
+    _TIME,
+    f.array(ADDRESS, 0, MAX_ADDRESSES),
+    f.array(f.text(MAX_CAPABILITY, _is_capability), 0, MAX_CAPABILITIES),
+    f.integer(0, f.U63),
+    _TIME,
+    _TIME,
+    CHAIN,
 )
 
 
@@ -120,8 +128,18 @@ def make_descriptor(
     if expires < now:
         raise ConfigurationError(["this peer's certificate has expired: it needs a new join token"])
     body = _Body(
-        _VERSION, keyring.signing.public_bytes, int(key.suite), key.public_bytes, key.epoch, key.expires,
-        tuple(addresses), tuple(capabilities), incarnation, float(now), float(expires), chain,
+        _VERSION,
+        keyring.signing.public_bytes,
+        int(key.suite),
+        key.public_bytes,
+        key.epoch,
+        key.expires,
+        tuple(addresses),
+        tuple(capabilities),
+        incarnation,
+        float(now),
+        float(expires),
+        chain,
     )
     try:
         signed = f.pack(_BODY.write(body, []))

@@ -34,8 +34,17 @@ class Reader:
         # Arrays are opened by ``count`` alone (the schema asks for them), so inside a value none is allowed: nested
         # headers that each claim a long array would else make msgpack allocate megabytes for a few bytes.
         self._unpacker = msgpack.Unpacker(
-            None, read_size=max(size, 1), max_buffer_size=max(size, 1), max_str_len=size, max_bin_len=size,
-            max_array_len=0, max_map_len=0, max_ext_len=0, use_list=False, raw=False, strict_map_key=True,
+            None,
+            read_size=max(size, 1),
+            max_buffer_size=max(size, 1),
+            max_str_len=size,
+            max_bin_len=size,
+            max_array_len=0,
+            max_map_len=0,
+            max_ext_len=0,
+            use_list=False,
+            raw=False,
+            strict_map_key=True,
         )
         self._unpacker.feed(data)
         self._length = size

@@ -55,9 +55,7 @@ class DescribedRound:
     def follows_protocol(self) -> bool:
         """Whether the theorem applies: the right trustees everywhere, and nobody forwards without contributing."""
         s = self.collusion_threshold
-        return all(
-            not n.sent or (n.contributed and sorted(n.trustees) == sorted(n.ancestors[1:s])) for n in self.nodes
-        )
+        return all(not n.sent or (n.contributed and sorted(n.trustees) == sorted(n.ancestors[1:s])) for n in self.nodes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -120,23 +120,33 @@ class Task:
         s = self.collusion_threshold
         need(0 < len(self.name) <= 100, "task.name must have 1 to 100 characters")
         need(0 < len(self.model) <= 100, "task.model must name a model")
-        need(2 <= s <= MAX_COLLUSION_THRESHOLD,
-             f"aggregation.collusion_threshold must be 2 to {MAX_COLLUSION_THRESHOLD}, not {s}")
-        need(self.minimum_cohort >= s + 1,
-             f"aggregation.minimum_cohort must be at least collusion_threshold + 1 = {s + 1}, "
-             f"not {self.minimum_cohort}")
-        need(self.cohort >= self.minimum_cohort,
-             f"aggregation.cohort must be at least minimum_cohort = {self.minimum_cohort}, not {self.cohort}")
+        need(
+            2 <= s <= MAX_COLLUSION_THRESHOLD,
+            f"aggregation.collusion_threshold must be 2 to {MAX_COLLUSION_THRESHOLD}, not {s}",
+        )
+        need(
+            self.minimum_cohort >= s + 1,
+            f"aggregation.minimum_cohort must be at least collusion_threshold + 1 = {s + 1}, not {self.minimum_cohort}",
+        )
+        need(
+            self.cohort >= self.minimum_cohort,
+            f"aggregation.cohort must be at least minimum_cohort = {self.minimum_cohort}, not {self.cohort}",
+        )
         need(self.cohort <= MAX_COHORT, f"aggregation.cohort must be at most {MAX_COHORT}")
-        need(1 <= self.branching <= MAX_BRANCHING,
-             f"aggregation.branching must be 1 to {MAX_BRANCHING}, not {self.branching}")
-        need(self.modulus_bits in (16, 32, 64),
-             f"aggregation.modulus_bits must be 16, 32 or 64, not {self.modulus_bits}")
+        need(
+            1 <= self.branching <= MAX_BRANCHING,
+            f"aggregation.branching must be 1 to {MAX_BRANCHING}, not {self.branching}",
+        )
+        need(
+            self.modulus_bits in (16, 32, 64), f"aggregation.modulus_bits must be 16, 32 or 64, not {self.modulus_bits}"
+        )
         need(_positive(self.clip), "aggregation.clip must be a positive number")
         need(_positive(self.loss_bound), "training.loss_bound must be a positive number")
         need(_positive(self.learning_rate), "training.learning_rate must be a positive number")
-        need(_finite(self.learning_rate_decay) and self.learning_rate_decay >= 0,
-             "training.learning_rate_decay must not be negative")
+        need(
+            _finite(self.learning_rate_decay) and self.learning_rate_decay >= 0,
+            "training.learning_rate_decay must not be negative",
+        )
         need(_finite(self.momentum) and 0 <= self.momentum < 1, "training.momentum must be in [0, 1)")
         need(_finite(self.weight_decay) and self.weight_decay >= 0, "training.weight_decay must not be negative")
         need(1 <= self.batch_per_peer <= 1_000_000, "training.batch_per_peer must be 1 to 1000000")
@@ -146,14 +156,22 @@ class Task:
         need(1 <= self.dimension <= MAX_COORDINATES, f"the model must have 1 to {MAX_COORDINATES} parameters")
         need(0 < len(self.features) <= 100_000, "data.features must name at least one feature")
         need(len(self.ranges) == len(self.features), "data.ranges must give one (low, high) for every feature")
-        need(all(_finite(a) and _finite(b) and a < b for a, b in self.ranges),
-             "data.ranges must be finite, each low below its high")
-        need(self.classes != () or (_finite(self.target_range[0]) and self.target_range[0] < self.target_range[1]),
-             "data.target_range must give the low and the high of a regression target")
-        need(len(self.classes) != 1 and len(set(self.classes)) == len(self.classes),
-             "data.classes must name at least two different classes")
-        need(self.modulus_bits not in (16, 32, 64) or self.cohort < 2 ** (self.modulus_bits - 3),
-             f"aggregation.cohort is too large for modulus_bits = {self.modulus_bits}")
+        need(
+            all(_finite(a) and _finite(b) and a < b for a, b in self.ranges),
+            "data.ranges must be finite, each low below its high",
+        )
+        need(
+            self.classes != () or (_finite(self.target_range[0]) and self.target_range[0] < self.target_range[1]),
+            "data.target_range must give the low and the high of a regression target",
+        )
+        need(
+            len(self.classes) != 1 and len(set(self.classes)) == len(self.classes),
+            "data.classes must name at least two different classes",
+        )
+        need(
+            self.modulus_bits not in (16, 32, 64) or self.cohort < 2 ** (self.modulus_bits - 3),
+            f"aggregation.cohort is too large for modulus_bits = {self.modulus_bits}",
+        )
         if problems:
             raise ConfigurationError(problems)
 

@@ -329,4 +329,3 @@ class Walks:
 
     def _fresh(self, trace: Trace, now: float) -> bool:
         return now < trace.heard + self._timeout(trace)
-

@@ -77,22 +77,41 @@ _TASK_IDS = f.array(_ID, 0, MAX_TASKS)
 _RUMOUR = f.record(m.Rumour, _ID, _INCARNATION, f.integer(0, _LIVENESS))
 _HEAD = f.record(m.Head, _ID, _AGE, _DIGEST, _WALK, _LINEAGE, f.number(0.0, _MAX_AGO_S))
 _EXCHANGE = (
-    _NONCE, f.array(_DESCRIPTOR, 0, MAX_GOSSIP_DESCRIPTORS), f.array(_RUMOUR, 0, MAX_RUMOURS),
-    f.array(_HEAD, 0, MAX_HEADS), _TASK_IDS,
+    _NONCE,
+    f.array(_DESCRIPTOR, 0, MAX_GOSSIP_DESCRIPTORS),
+    f.array(_RUMOUR, 0, MAX_RUMOURS),
+    f.array(_HEAD, 0, MAX_HEADS),
+    _TASK_IDS,
 )
 _CHECKPOINT = f.record(m.Checkpoint, _ID, _AGE, f.bulk(_FLOAT, _FLOAT, _MAX_STATE))
 _ANCESTOR = f.record(m.Ancestor, _DESCRIPTOR, f.fixed(SIGNATURE_BYTES))
 _SEALED_SEED = f.record(m.SealedSeed, _ID, f.blob(SEED_BYTES + KemSuite.X25519.overhead, MAX_SEALED_SEED))
 _OFFER = f.record(
     m.Offer,
-    _ID, _ID, f.integer(0, 1), _AGE, _DIGEST,
-    f.integer(2, MAX_COLLUSION_THRESHOLD), _COUNT, f.integer(1, MAX_BRANCHING), f.integer(1, MAX_DEPTH),
-    _COUNT, _COUNT, f.number(0.0, MAX_BUDGET_S), _POSITION, _POSITION, _WALK, _LINEAGE,
-    f.array(_ANCESTOR, 1, MAX_COLLUSION_THRESHOLD), f.bulk(_FLOAT, 0, MAX_INLINE_STATE),
+    _ID,
+    _ID,
+    f.integer(0, 1),
+    _AGE,
+    _DIGEST,
+    f.integer(2, MAX_COLLUSION_THRESHOLD),
+    _COUNT,
+    f.integer(1, MAX_BRANCHING),
+    f.integer(1, MAX_DEPTH),
+    _COUNT,
+    _COUNT,
+    f.number(0.0, MAX_BUDGET_S),
+    _POSITION,
+    _POSITION,
+    _WALK,
+    _LINEAGE,
+    f.array(_ANCESTOR, 1, MAX_COLLUSION_THRESHOLD),
+    f.bulk(_FLOAT, 0, MAX_INLINE_STATE),
 )
 _PARTIAL = f.record(
     m.Partial,
-    _ID, _COUNT, f.integer(0, MAX_COHORT),
+    _ID,
+    _COUNT,
+    f.integer(0, MAX_COHORT),
     f.array(f.array(_SEALED_SEED, 0, MAX_SEEDS_PER_HOP), 0, MAX_COLLUSION_THRESHOLD),
     f.bulk(_WORD, _WORD, MAX_BODY),
 )
@@ -116,8 +135,12 @@ _KINDS = (
     _Kind(5, m.Pong, f.record(m.Pong, _NONCE, _ID), MAX_CONTROL_BODY),
     _Kind(6, m.Leave, f.record(m.Leave, _INCARNATION), MAX_CONTROL_BODY),
     _Kind(16, m.TaskRequest, f.record(m.TaskRequest, f.array(_ID, 1, MAX_TASKS)), MAX_CONTROL_BODY),
-    _Kind(17, m.TaskReply,
-          f.record(m.TaskReply, f.blob(1, MAX_TASK), f.fixed(KEY_BYTES), f.fixed(SIGNATURE_BYTES)), MAX_CONTROL_BODY),
+    _Kind(
+        17,
+        m.TaskReply,
+        f.record(m.TaskReply, f.blob(1, MAX_TASK), f.fixed(KEY_BYTES), f.fixed(SIGNATURE_BYTES)),
+        MAX_CONTROL_BODY,
+    ),
     _Kind(18, m.ModelRequest, f.record(m.ModelRequest, _ID, f.integer(-1, _MAX_AGE)), MAX_CONTROL_BODY),
     _Kind(19, m.ModelReply, f.record(m.ModelReply, _CHECKPOINT), MAX_BODY),
     _Kind(32, m.Offer, _OFFER, MAX_CONTROL_BODY),

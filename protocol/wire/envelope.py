@@ -92,8 +92,14 @@ class Sealer:
         self._entropy = entropy
 
     def seal(
-        self, to: Descriptor, head: bytes, tail: Buffer, *,
-        now: float, ttl_s: float, own_descriptor: bytes | None = None,
+        self,
+        to: Descriptor,
+        head: bytes,
+        tail: Buffer,
+        *,
+        now: float,
+        ttl_s: float,
+        own_descriptor: bytes | None = None,
     ) -> list[bytes]:
         """The envelope as two buffers to be sent one after the other (``b"".join`` makes one, at the cost of a copy).
 
@@ -115,10 +121,21 @@ class Sealer:
         overhead = _FIXED.size + len(descriptor) + SIGNATURE_BYTES + to.suite.overhead
         if overhead + len(head) + tail_bytes > MAX_BODY:
             raise ValueError(f"a body of {len(head) + tail_bytes} bytes is too large for an envelope")
-        header = _FIXED.pack(
-            _MAGIC, VERSION, to.suite, len(descriptor), self._network, self._keyring.peer_id, to.peer,
-            self._entropy.token(ID_BYTES), to.kem_epoch, int((now + ttl_s) * 1000),
-        ) + descriptor
+        header = (
+            _FIXED.pack(
+                _MAGIC,
+                VERSION,
+                to.suite,
+                len(descriptor),
+                self._network,
+                self._keyring.peer_id,
+                to.peer,
+                self._entropy.token(ID_BYTES),
+                to.kem_epoch,
+                int((now + ttl_s) * 1000),
+            )
+            + descriptor
+        )
         plaintext = b"".join((head, tail)) if tail_bytes else head
         sealed = seal(to.kem_key, to.suite, plaintext, header)
         signed = _SIGNATURE_TAG + header + sealed[: to.suite.enc_length] + sealed[-TAG_BYTES:]
@@ -158,8 +175,9 @@ class Opener:
             raise Refused(Refusal.OVERSIZED, "envelope")
         if size < _FIXED.size:
             raise Refused(Refusal.MALFORMED, "envelope")
-        (magic, version, suite_number, descriptor_length, network, sender, recipient, message_id, epoch,
-         expires_ms) = _FIXED.unpack_from(view)
+        (magic, version, suite_number, descriptor_length, network, sender, recipient, message_id, epoch, expires_ms) = (
+            _FIXED.unpack_from(view)
+        )
         if magic != _MAGIC:
             raise Refused(Refusal.MALFORMED, "envelope")
         if version != VERSION:

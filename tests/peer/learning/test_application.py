@@ -71,9 +71,7 @@ def test_one_record_is_deterministic(tmp_path: Path, task: Task) -> None:
 def test_contributions_fit_their_sections_and_are_drawn_afresh(tmp_path: Path, task: Task) -> None:
     application = make(tmp_path, task, 200)
     application.load(task)
-    first, second = (
-        application.contribution_job(task, RoundKind.GRADIENT, checkpoint(task)).run() for _ in range(2)
-    )
+    first, second = (application.contribution_job(task, RoundKind.GRADIENT, checkpoint(task)).run() for _ in range(2))
     sections = sections_of(task, RoundKind.GRADIENT)
     assert [part.size for part in first.values] == [section.length for section in sections]
     assert float(np.linalg.norm(first.values[0])) <= task.clip * (1 + 1e-6)

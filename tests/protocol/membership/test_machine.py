@@ -26,9 +26,7 @@ class Bench:
         for peer in (me, *self.others):
             peer.sign()
         self.me = me
-        self.machine = Membership(
-            me.own, replace(LAN, view_capacity=capacity), me.entropy, self.world.verifier, NOW
-        )
+        self.machine = Membership(me.own, replace(LAN, view_capacity=capacity), me.entropy, self.world.verifier, NOW)
         for peer in self.others:
             self.machine.heard(peer.own, NOW)
 

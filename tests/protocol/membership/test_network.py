@@ -285,8 +285,12 @@ def test_one_seed_gives_one_trace_whatever_the_hash_seed() -> None:
     root = Path(__file__).parents[3]
     digests = {
         subprocess.run(
-            [sys.executable, "-c", program], cwd=root, env={**os.environ, "PYTHONHASHSEED": seed},
-            check=True, capture_output=True, text=True,
+            [sys.executable, "-c", program],
+            cwd=root,
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            check=True,
+            capture_output=True,
+            text=True,
         ).stdout
         for seed in ("0", "1", "77")
     }

@@ -54,7 +54,11 @@ class Peer:
 
     def sign(self) -> Descriptor:
         self.own = make_descriptor(
-            self.keyring, self.chain, addresses=[self.address], incarnation=self.incarnation, now=self.world.now,
+            self.keyring,
+            self.chain,
+            addresses=[self.address],
+            incarnation=self.incarnation,
+            now=self.world.now,
             lifetime_s=self.settings.descriptor_lifetime_s,
         )
         return self.own

@@ -136,9 +136,7 @@ def test_number_of_shapes() -> None:
     assert [len(rooted_trees(n)) for n in range(1, 8)] == [1, 1, 2, 4, 9, 20, 48]
 
 
-@pytest.mark.parametrize(
-    ("size", "s"), [(n, s) for n in range(1, 8) for s in (2, 3)] + [(n, 4) for n in range(4, 8)]
-)
+@pytest.mark.parametrize(("size", "s"), [(n, s) for n in range(1, 8) for s in (2, 3)] + [(n, 4) for n in range(4, 8)])
 def test_no_coalition_below_the_threshold_learns_a_value(size: int, s: int) -> None:
     """Exhaustive; and at every view the theorem and linear algebra say the same, down to every known sum."""
     chosen = coalitions(size, s)
