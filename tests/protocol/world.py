@@ -36,7 +36,8 @@ from protocol.events import (
     TimePassed,
     WorkDone,
     WorkFailed,
-) from protocol.identity.admission import Authority, admit, issue_token
+)
+from protocol.identity.admission import Authority, admit, issue_token
 from protocol.identity.descriptor import DescriptorVerifier
 from protocol.identity.keys import KemSuite, Keyring, SigningKey
 from protocol.node import Node, Restored, Surroundings
@@ -254,6 +255,8 @@ class World:
                 return
             if self.on_effect is not None:
                 self.on_effect(peer, effect)
+                if peer.node is None:  # it has died of it
+                    return
             match effect:
                 case Send(to, message):
                     self._send(peer, to.peer, message)
