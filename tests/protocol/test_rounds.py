@@ -18,7 +18,7 @@ from protocol.aggregation.jobs import Absorb
 from protocol.application import Freshness
 from protocol.base.entropy import SeededEntropy
 from protocol.effects import Effect, Send, Work
-from protocol.events import Stopping
+from protocol.events import MessageReceived, Stopping
 from protocol.privacy.record import RoundRecord
 from protocol.training.task import Task
 from protocol.wire import messages as m
@@ -31,6 +31,16 @@ def newest_age(peer: Peer, task: Task) -> int:
     entry = peer.node.tasks.get(task.id) if peer.node is not None else None
     newest = entry.walks.newest if entry is not None else None
     return -1 if newest is None else newest.checkpoint.age
+
+
+def running_root(world: World, task: Task) -> Peer:
+    """Who is root of a round under way, some rounds into the training."""
+
+    def roots() -> list[Peer]:
+        return [p for p in world.peers if p.node is not None and p.node.rounds.running(task.id)]
+
+    assert world.run(20.0, lambda: len(published(world)) >= 5 and bool(roots()))
+    return roots()[0]
 
 
 def published(world: World) -> list[reports.RoundEnded]:
@@ -163,8 +173,7 @@ def test_a_lost_walk_is_revived_and_does_not_multiply() -> None:
     world, task = World(8, "revival"), make_task(steps=60)
     world.start_all()
     world.introduce(world.peers[0], task)
-    assert world.run(20.0, lambda: len(published(world)) == 5)
-    root = next(p for p in world.peers if p.node is not None and p.node.rounds.running(task.id))
+    root = running_root(world, task)
     world.kill(root)
     alive = [p for p in world.peers if p is not root]
     assert world.run(120.0, lambda: all(newest_age(p, task) == 60 for p in alive))
@@ -181,18 +190,11 @@ def test_several_walks_stay_about_as_many() -> None:
     check_exact(world, "walks")
 
 
-def test_one_record_answers_a_model_once_and_training_goes_on(tmp_path: Path) -> None:
+def test_one_record_answers_a_model_once_and_training_goes_on() -> None:
     world, task = World(6, "single", fate=lossy(0.04, "single")), make_task(steps=6)
     for peer in world.peers:
         peer.application.fresh = Freshness.DETERMINISTIC
     answered: Counter[tuple[bytes, bytes]] = Counter()
-    for peer in world.peers:
-        honest = peer.application.contribution_job
-
-        def counted(task_: Task, kind: object, checkpoint: m.Checkpoint, peer: Peer = peer, honest=honest):  # type: ignore[no-untyped-def]
-            return honest(task_, kind, checkpoint)
-
-        peer.application.contribution_job = counted  # type: ignore[method-assign]
     world.start_all()
     world.introduce(world.peers[0], task)
     assert world.run(300.0, lambda: max(newest_age(p, task) for p in world.peers) == 6)
@@ -216,8 +218,7 @@ def test_leaving_hands_the_walk_over() -> None:
     world, task = World(7, "leaving"), make_task(steps=30)
     world.start_all()
     world.introduce(world.peers[0], task)
-    assert world.run(20.0, lambda: len(published(world)) == 5)
-    root = next(p for p in world.peers if p.node is not None and p.node.rounds.running(task.id))
+    root = running_root(world, task)
     world.handle(root, Stopping())
     world.run(0.3)
     world.kill(root)
@@ -240,8 +241,6 @@ def test_doubled_late_foreign_and_oversized_partials_change_nothing() -> None:
     before = len(published(world))
     grown = m.Partial(partial.round, 99, partial.min_neighbours, partial.seeds, partial.vector)
     short = m.Partial(partial.round, partial.cohort, partial.min_neighbours, partial.seeds, bytes(partial.vector)[:-4])
-    from protocol.events import MessageReceived
-
     for forged in (partial, grown, short):
         for other in world.peers:
             if other is not sender:
@@ -285,7 +284,7 @@ def test_a_mask_not_taken_off_is_caught(monkeypatch: pytest.MonkeyPatch) -> None
     assert "outside what its contributions allow" in ended[0].reason
 
 
-def test_a_guard_off_by_one_is_caught(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_guard_off_by_one_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     def lax(depth: int, threshold: int, children: int, opened: int) -> bool:
         return min(depth, threshold) + children + opened >= threshold - 1
 
@@ -296,8 +295,6 @@ def test_a_guard_off_by_one_is_caught(monkeypatch: pytest.MonkeyPatch, tmp_path:
         world.start_all()
         world.introduce(world.peers[0], task)
         world.run(30.0)
-        for record in world.records:
-            Recorder(tmp_path / str(seed), record.peer).write(record) if (tmp_path / str(seed)).is_dir() else None
         neighbours = [r.neighbours for _, _, r in world.reports if isinstance(r, reports.Contributed)]
         caught += any(n < 3 for n in neighbours)
     assert caught
@@ -334,7 +331,5 @@ def test_a_seed_that_does_not_open_costs_that_child_alone(monkeypatch: pytest.Mo
     world.start_all()
     world.introduce(world.peers[0], task)
     world.run(30.0, lambda: len(published(world)) >= 4)
-    assert any(
-        isinstance(r, reports.MessageRefused) and r.reason.name == "BAD_SEEDS" for _, _, r in world.reports
-    )
+    assert any(isinstance(r, reports.MessageRefused) and r.reason.name == "BAD_SEEDS" for _, _, r in world.reports)
     check_exact(world, "unopenable")
