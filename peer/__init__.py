@@ -1,17 +1,25 @@
 """The peer: an asyncio daemon around ``protocol``, and the ``susurrus`` command.
 
-Rooms:
-    cli, commands/   what a user types; one module for each group of commands
-    config           file, environment and flags -> one frozen configuration (``config_schema``: what is right)
-    home, files      the home directory: made whole, locked, never overwritten; ``authority``: a network's directory
-    daemon, driver   composition root; sole caller of the node: events in, effects out
-    transport/       sealed envelopes over HTTP: server, client, addresses
-    storage/         SQLite: journal, checkpoints, history
-    learning/        data readers, models, trainer
-    power/           when this machine may take part
-    observe/         logs, metrics
-    audit/           checks recordings of public data; demo and bench: the project's own measurements
+What a user types and chooses:
 
-Neighbours: imports ``protocol``; nothing imports it.
-Invariants: no plaintext mode, no pickle, no telemetry; secrets never reach a log.
+- ``cli``, ``__main__``: the command, exit codes;  ``commands``: one module for each group of subcommands
+- ``config``: file, environment and flags -> one frozen configuration;  ``config_schema``: what is right;  ``options``
+- ``home``, ``files``, ``toml``: the home directory, made whole, locked, never overwritten;  ``authority``: a network's
+
+The running peer, in the order of a message's way in:
+
+- ``transport``: opaque bodies over HTTP: server, client, addresses;  ``delivery``: seals, finds an address, says hello
+- ``driver``: sole caller of the node, events in, effects out;  ``daemon``: composition root, ordered shutdown
+- ``entropy``: the operating system's randomness;  ``memory``: what is freed is kept for the next vector
+- ``storage``: SQLite: journal, checkpoints, history
+- ``learning``: data readers, models, trainer, packaged data sets;  it implements ``protocol.application``
+- ``observe``: logs, counters, status, the admin endpoint on loopback;  ``admin_client``: commands ask it
+
+The project's own measurements and checks:
+
+- ``demo``: real processes on this machine;  ``audit``: recordings of public data, checked;  ``bench``: what it costs
+
+Neighbours: imports ``protocol``; nothing imports it.  ``errors`` holds what ends as one sentence.
+Invariants: no plaintext mode, no pickle, no telemetry; secrets never reach a log; whatever a person can have got wrong
+is found before the first packet leaves.
 """

@@ -284,6 +284,9 @@ class Daemon:
             log.error("task '%s': this peer cannot take part: %s", task.name, sentence)
             return
         self.driver.post(TimePassed())
+        if task.id not in self._evaluating:  # a model that came before the records, or from before a restart
+            self._evaluating.add(task.id)
+            await self._evaluate(task.id)
 
     async def _evaluate(self, task_id: TaskId) -> None:
         """Evaluate the newest model, and again while newer ones have come meanwhile; at most about once a second."""

@@ -66,10 +66,10 @@ class Delivery:
     async def deliver(self, send: Send) -> bool:
         """Whether the recipient has taken the message; everything else is observed here."""
         to, kind = send.to, codec.kind_name(send.message)
-        head, tail = codec.encode(send.message)
         own = self.own().raw
         introduce, problem = self.introduced.get(to.peer) != own, ""
         try:
+            head, tail = codec.encode(send.message)
             for _ in range(3):  # as it is; with an introduction; to the recipient's newest key
                 status, size = await self._post(to, head, tail, send.ttl_s, own if introduce else None)
                 if 200 <= status < 300 or status == SEEN_BEFORE:
@@ -86,6 +86,9 @@ class Delivery:
                 else:
                     break
         except (Unreachable, Refused) as error:
+            problem = str(error)
+        except ValueError as error:  # no peer would take it: ours to mend, and no reason to stop
+            self.observer.failed(f"a {kind} cannot be sent", error)
             problem = str(error)
         self.observer.not_delivered(to.peer, kind, problem)
         return False

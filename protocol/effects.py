@@ -37,7 +37,7 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class PersistRound:
-    """Remember durably that this peer has contributed to a round (until ``expires``, Unix seconds)."""
+    """Remember durably that this peer has entered a round (until ``expires``, Unix seconds): it never does again."""
 
     round: RoundId
     expires: float

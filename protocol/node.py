@@ -50,7 +50,7 @@ class Restored:
     tasks: tuple[SignedTask, ...] = ()
     checkpoints: tuple[m.Checkpoint, ...] = ()
     rounds: dict[RoundId, float] = field(default_factory=dict)
-    """Rounds contributed to, with the time until which they must be remembered."""
+    """Rounds entered, with the time until which they must be remembered."""
     uses: frozenset[bytes] = frozenset()
     """Deterministic contributions made."""
     descriptors: tuple[Descriptor, ...] = ()
@@ -142,7 +142,10 @@ class Node:
                 effects += self._stop(now)
         if self.membership.incarnation != self.descriptor.incarnation:
             effects += self._sign(self.membership.incarnation, now)
-        return effects + self._follow_up(now)
+        effects += self._follow_up(now)
+        if any(self._is_final(effect) for effect in effects):
+            self.membership.greet_some()
+        return effects
 
     def next_deadline(self, now: float) -> tuple[float, str]:
         """When ``TimePassed`` is due, and why."""
@@ -165,9 +168,11 @@ class Node:
     def _route(self, sender: Descriptor, message: m.Message, now: float) -> list[Effect]:
         match message:
             case m.Gossip():
+                self.tasks.check_heads(message.heads)
                 replies = self.membership.on_gossip(sender, message, now, self.tasks.heads(now), self.tasks.ids())
                 return replies + self._gossiped(sender, message, now)
             case m.GossipReply():
+                self.tasks.check_heads(message.heads)
                 return self.membership.on_gossip_reply(sender, message, now) + self._gossiped(sender, message, now)
             case m.ProbeRequest():
                 return self.membership.on_probe_request(sender, message, now)
@@ -218,7 +223,7 @@ class Node:
             )
         if offer.age >= entry.task.last_age or offer.walk >= entry.task.walks:
             raise Refused(Refusal.MALFORMED, "offer outside its task")
-        entry.walks.heard(offer.walk, offer.lineage, offer.age, now)
+        entry.walks.round_begun(offer.walk, offer.lineage, offer.age, now)
         newest = entry.walks.newest
         held = newest.checkpoint if newest is not None and newest.digest == offer.digest else None
         return self.rounds.on_offer(sender, offer, entry.task, held, entry.refused is None, now)
@@ -321,11 +326,20 @@ class Node:
         effects: list[Effect] = []
         while (model := entry.walks.take_ready(now)) is not None:
             task = entry.task
+            if not self.tasks.able(entry):  # its user has said no since, or will not contribute to what he introduced
+                effects += entry.walks.pass_on(model, self.membership.alive(), now)
+                continue
+            if self.rounds.spent(task, model):  # merging has led to no other model: there may be none yet
+                effects += entry.walks.sidestep(model)
+                continue
             live = min(len(self.membership.alive()) + 1, self.membership.size_estimate())
             if live < task.minimum_cohort:
                 entry.walks.put_back(model, now + self._given.settings.gossip_period_s)
                 return [*effects, Report(reports.Waiting(task.id, task.minimum_cohort - live))]
-            planned = planned_cohort(self.membership.size_estimate(), task.cohort, task.minimum_cohort)
+            entry.walks.round_begun(model.walk, model.lineage, model.checkpoint.age, now)
+            planned = planned_cohort(
+                self.membership.size_estimate(), task.cohort, task.minimum_cohort, task.branching
+            )
             effects += self.rounds.start(task, model, planned, now)
         return effects
 
@@ -342,6 +356,14 @@ class Node:
         for descriptor in restored.descriptors:
             effects += self.membership.found(descriptor, now)
         return effects
+
+    def _is_final(self, effect: Effect) -> bool:
+        """Whether this peer has just got the last model of a task: no offer will carry it, so gossip must hurry."""
+        match effect:
+            case Report(reports.ModelAdvanced(task, age)):
+                return age >= self._entry(task).task.last_age
+            case _:
+                return False
 
     def _lost(self, peer: Descriptor) -> bool:
         known = self.membership.lookup(peer.peer)

@@ -1,8 +1,9 @@
-"""What is measured of one row: whole rounds of a tree, the pieces they consist of, and the floor.
+"""What is measured of one row: whole contributions, the pieces they consist of, and the floor.
 
-Neighbours: ``tree`` runs the rounds, ``measure`` times these stages in turns, ``run`` makes rows of them.
-Invariants: rounds go through the very jobs, codec, envelope and transport of peers; a piece is one call of what a
-round calls many times, and a row weighs it with how often a contribution needs it in that tree.
+Neighbours: ``chain`` has the contributions, ``floor`` the floor, ``measure`` times these stages in turns, ``run`` makes
+rows of them.
+Invariants: contributions go through the very jobs, codec, envelope and transport of peers; a piece is one call of what
+a contribution calls once or S - 1 times, and ``run`` weighs it so.
 """
 
 import asyncio
@@ -10,31 +11,27 @@ from collections.abc import Callable
 from typing import Any, Self
 
 import numpy as np
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from peer.bench.chain import CLIP, TTL_S, Chain, Place
+from peer.bench.floor import Floor
 from peer.bench.measure import Stage
-from peer.bench.tree import TTL_S, Place, Tree
 from peer.transport.client import Client
 from peer.transport.exchange import ENVELOPE_PATH, Answer
 from peer.transport.server import Server
-from protocol.aggregation.jobs import AddOwn
-from protocol.base.ids import RoundId
+from protocol.aggregation.jobs import Accumulator, AddOwn
 from protocol.identity.sealing import open_seed, seal_seed
+from protocol.masking import masks
 from protocol.masking.prg import add_masks
 from protocol.masking.ring import clip_l2
-from protocol.wire.messages import Partial
-
-FLOOR_CHUNK = 2**18
-ZEROS = bytes(FLOOR_CHUNK)
+from protocol.wire.messages import Partial, SealedSeed
 
 
 class Hop:
-    """One hop through the real transport, both ends in this process."""
+    """One hop through the real transport over loopback, kept alive, both ends in this process."""
 
-    def __init__(self, tree: Tree) -> None:
-        self._tree = tree
-        self._place = tree.root
+    def __init__(self, chain: Chain) -> None:
+        self._chain = chain
+        self._place = chain.places[0]
         self._arrived: asyncio.Queue[Partial] = asyncio.Queue()
         self._server = Server(self._take, lambda body, source: Answer(404))
         self._address = ""
@@ -49,7 +46,7 @@ class Hop:
         await self._server.stop()
 
     async def _take(self, body: Any, source: str) -> Answer:
-        self._arrived.put_nowait(self._place.open(body, self._tree.now, self._tree.known))
+        self._arrived.put_nowait(self._place.open(body, self._chain.now, self._chain.known))
         return Answer(202)
 
     async def carry(self, place: Place, envelope: bytes) -> Partial:
@@ -61,56 +58,72 @@ class Hop:
         return await self._arrived.get()
 
 
-def stages(tree: Tree, hop: Hop) -> dict[str, Stage]:
-    """Everything to be timed of one row, by name."""
-    return {**_pieces(tree), **_rounds(tree, hop), "floor": _stage(lambda: floor(tree))}
+def stages(chain: Chain, hop: Hop) -> dict[str, Stage]:
+    """Everything to be timed of one row, by name.  What is compared stands side by side, so that it is timed so."""
 
-
-def _rounds(tree: Tree, hop: Hop) -> dict[str, Stage]:
     async def secure() -> None:
-        await tree.secure_round(tree.direct)
+        await chain.secure_step(chain.direct)
 
     async def plain() -> None:
-        await tree.plain_round(tree.direct)
+        await chain.plain_step(chain.direct)
 
     async def secure_http() -> None:
-        await tree.secure_round(hop.carry)
+        await chain.secure_step(hop.carry)
 
     async def plain_http() -> None:
-        await tree.plain_round(hop.carry)
+        await chain.plain_step(hop.carry)
 
-    return {"secure": secure, "plain": plain, "secure_http": secure_http, "plain_http": plain_http}
-
-
-def _pieces(tree: Tree) -> dict[str, Stage]:
-    parent, child = tree.root, tree.root.children[0]
-    round_id, vector = RoundId(tree.entropy.token(16)), tree.encoding.zeros()
-    names = {
-        "network": tree.network,
-        "round": round_id,
-        "contributor": child.keyring.peer_id,
-        "trustee": parent.keyring.peer_id,
+    return {
+        "secure_http": secure_http,
+        "plain_http": plain_http,
+        "plain": plain,
+        "secure": secure,
+        "floor": _stage(Floor(chain.gradient, chain.encoding, chain.threshold).run),
+        **_pieces(chain),
     }
-    seed = tree.entropy.token(32)
-    sealed = seal_seed(parent.descriptor, seed, **names)  # type: ignore[arg-type]
-    partial = Partial(round_id, 1, tree.threshold, ((),), vector.tobytes())
-    incoming = np.frombuffer(partial.vector, tree.encoding.dtype)
+
+
+def _pieces(chain: Chain) -> dict[str, Stage]:
+    child, parent, vector = chain.at(0), chain.at(1), chain.encoding.zeros()
+    names: dict[str, Any] = {
+        "network": chain.network,
+        "round": chain.round,
+        "contributor": child.peer,
+        "trustee": parent.peer,
+    }
+    seed = chain.entropy.token(masks.SEED_BYTES)
+    sealed = seal_seed(parent.descriptor, seed, **names)
+    below = SealedSeed(child.peer, sealed)
+    groups = tuple((below,) * count for count in seeds_by_hop(chain.threshold))
+    partial = Partial(chain.round, 1, chain.threshold, groups, vector.tobytes())
+    incoming = np.frombuffer(partial.vector, chain.encoding.dtype)
+    seeds = [chain.entropy.token(masks.SEED_BYTES) for _ in range(chain.threshold - 1)]
 
     def encode() -> None:
-        clip_l2(tree.gradient, 1.0)
-        AddOwn(vector, (tree.gradient,), tree.encoding, tree.entropy.token(32), False).run()
+        clip_l2(chain.gradient, CLIP)
+        AddOwn(
+            Accumulator(chain.encoding), (chain.gradient,), chain.encoding, chain.entropy.token(masks.SEED_BYTES), False
+        ).run()
+
+    def seal() -> bytes:
+        return child.seal(partial, parent.descriptor, chain.now)
 
     return {
         "encode": _stage(encode),
-        "mask": _stage(lambda: add_masks(vector, [tree.entropy.token(32)], [])),
-        "unmask": _stage(lambda: add_masks(vector, [], [seed])),
-        "seal_seed": _stage(lambda: seal_seed(parent.descriptor, seed, **names)),  # type: ignore[arg-type]
-        "open_seed": _stage(lambda: open_seed(parent.keyring, sealed, **names)),  # type: ignore[arg-type]
-        "seal": _stage(lambda: child.seal(partial, tree.now)),
+        "mask": _stage(lambda: add_masks(vector, masks.draw(chain.entropy, chain.threshold - 1))),
+        "unmask": _stage(lambda: add_masks(vector, [], seeds)),
+        "seal_seed": _stage(lambda: seal_seed(parent.descriptor, seed, **names)),
+        "open_seed": _stage(lambda: open_seed(parent.keyring, sealed, **names)),
+        "seal": _stage(seal),
         # opening needs a fresh envelope every time (replays are refused): the sealing is taken off again
-        "seal_and_open": _stage(lambda: parent.open(child.seal(partial, tree.now), tree.now, tree.known)),
+        "seal_and_open": _stage(lambda: parent.open(seal(), chain.now, chain.known)),
         "combine": _stage(lambda: np.add(vector, incoming, out=vector)),
     }
+
+
+def seeds_by_hop(threshold: int) -> tuple[int, ...]:
+    """Sealed seeds on an edge of a large tree, on average, by how far above the sender they are addressed (1..S)."""
+    return (threshold - 1, *(threshold - hop + 1 for hop in range(2, threshold + 1)))
 
 
 def _stage(function: Callable[[], Any]) -> Stage:
@@ -118,27 +131,3 @@ def _stage(function: Callable[[], Any]) -> Stage:
         function()
 
     return stage
-
-
-def floor(tree: Tree) -> None:
-    """The least that one contribution could cost with these tools.
-
-    One clip-scale-round pass in plain numpy, the library's AEAD over the vector once each way, 2(S - 1) bare
-    keystreams, and the ring additions: one for the vector, one for every mask.
-    """
-    gradient, dtype = tree.gradient, tree.encoding.dtype
-    wide = gradient.astype(np.float64)
-    wide *= float(tree.encoding.levels) * min(1.0, 1.0 / float(np.linalg.norm(gradient)))
-    wide += np.random.default_rng().random(gradient.size)
-    np.floor(wide, out=wide)
-    words = wide.astype(np.int64).astype(dtype)
-    aead, nonce = AESGCM(AESGCM.generate_key(256)), bytes(12)
-    vector = np.frombuffer(aead.decrypt(nonce, aead.encrypt(nonce, words.data.cast("B"), None), None), dtype)
-    room = bytearray(FLOOR_CHUNK + 15)
-    for _ in range(2 * (tree.threshold - 1)):
-        stream = Cipher(algorithms.AES256(tree.entropy.token(32)), modes.CTR(bytes(16))).encryptor()
-        for start in range(0, words.nbytes, FLOOR_CHUNK):
-            size = min(FLOOR_CHUNK, words.nbytes - start)
-            stream.update_into(memoryview(ZEROS)[:size], memoryview(room)[: size + 15])
-        np.add(words, vector, out=words)
-    np.add(words, vector, out=words)

@@ -2,7 +2,7 @@
 
 Neighbours: ``machine`` calls it whenever something has changed; ``jobs`` and ``training.update`` do the arithmetic.
 Invariants: one job per round at a time, so the accumulator has one writer; the guard is asked on the frozen set, right
-before combining; ``PersistRound`` precedes the send.
+before combining; what a contribution uses up is persisted before the send.
 """
 
 from protocol import reports
@@ -11,11 +11,11 @@ from protocol.aggregation.phases import AbstainReason, Phase, Place, advance
 from protocol.aggregation.ports import Ports
 from protocol.aggregation.round import Round
 from protocol.application import Contribution
-from protocol.base.limits import MAX_BUDGET_S
-from protocol.effects import Effect, Job, PersistRound, PersistUse, Report, Send, Work
+from protocol.base.ids import Digest
+from protocol.effects import Effect, Job, PersistUse, Report, Send, Work
 from protocol.masking import masks
 from protocol.privacy.guard import may_publish
-from protocol.training.task import RoundKind
+from protocol.training.task import RoundKind, Task
 from protocol.training.update import Publish, Published
 from protocol.wire.messages import Abstain, Partial, SealedSeed
 
@@ -47,7 +47,7 @@ def absorb(ports: Ports, state: Round, place: int, partial: Partial) -> list[Eff
     child.cohort, child.min_neighbours, child.seeds = partial.cohort, partial.min_neighbours, partial.seeds
     if state.recording is not None and child.peer is not None:
         state.recording.received[child.peer.peer] = partial.vector
-    job = jobs.Absorb(state.vector(), partial, state.encoding, ports.keyring, ports.network)
+    job = jobs.Absorb(state.sum(), partial, state.encoding, ports.keyring, ports.network)
     return enqueue(state, "absorb", job, place)
 
 
@@ -66,7 +66,7 @@ def absorbed(state: Round, place: int, opened: jobs.Opened | None) -> None:
 def contributed(ports: Ports, state: Round, contribution: Contribution) -> list[Effect]:
     """The own contribution is computed: add it."""
     job = jobs.AddOwn(
-        state.vector(),
+        state.sum(),
         contribution.values,
         state.encoding,
         ports.entropy.token(masks.SEED_BYTES),
@@ -112,19 +112,16 @@ def _publish(state: Round) -> list[Effect]:
     return [work(state, "publish", job)]
 
 
-def remember(state: Round, now: float) -> list[Effect]:
-    """What must be durable before anything of this round is seen outside."""
-    effects: list[Effect] = [PersistRound(state.id, now + MAX_BUDGET_S)]
-    if state.deterministic:
-        effects.append(PersistUse(use_key(state)))
-    return effects
+def remember(state: Round) -> list[Effect]:
+    """What must be durable before a contribution is seen outside; the round itself is since it was entered."""
+    return [PersistUse(use_key(state.task, state.kind, state.digest))] if state.deterministic else []
 
 
-def use_key(state: Round) -> bytes:
+def use_key(task: Task, kind: RoundKind, model: Digest) -> bytes:
     """What a deterministic contribution may answer only once: this model, or these columns' statistics."""
-    if state.kind is RoundKind.GRADIENT:
-        return b"model" + state.digest
-    return b"statistics" + state.task.schema.encode() + b"\0" + "\0".join(state.task.features).encode()
+    if kind is RoundKind.GRADIENT:
+        return b"model" + model
+    return b"statistics" + task.schema.encode() + b"\0" + "\0".join(task.features).encode()
 
 
 def masked(ports: Ports, state: Round, own: tuple[SealedSeed, ...], now: float) -> list[Effect]:
@@ -135,7 +132,7 @@ def masked(ports: Ports, state: Round, own: tuple[SealedSeed, ...], now: float) 
     reach = min(state.depth, state.threshold)
     groups = seeds.forwarded([child.seeds for child in state.delivered], list(own), reach)
     partial = Partial(state.id, state.cohort, state.min_neighbours, groups, vector)
-    effects = remember(state, now)
+    effects = remember(state)
     if state.recording is not None:
         record = state.record(ports.peer, sent=bytes(vector), total=None, published=False)
         effects.append(Report(reports.Recorded(record)))
@@ -147,7 +144,7 @@ def masked(ports: Ports, state: Round, own: tuple[SealedSeed, ...], now: float) 
 def published(ports: Ports, state: Round, result: Published | None, now: float) -> list[Effect]:
     """The root's last job has ended; None: the sum cannot be right and the model stays as it was."""
     state.phase = advance(state.phase, Phase.ABSTAINED if result is None else Phase.PUBLISHED)
-    effects = remember(state, now)
+    effects = remember(state)
     if state.recording is not None:
         total = state.vector().tobytes()
         record = state.record(ports.peer, sent=None, total=total, published=result is not None)

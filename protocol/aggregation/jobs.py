@@ -23,6 +23,19 @@ from protocol.wire.messages import Partial, SealedSeed
 Ring = NDArray[Any]
 
 
+class Accumulator:
+    """The vector of a round at one node; not even zeros are written before the first addition.
+
+    ``vector`` is valid from the moment on that ``empty`` is false.  One job at a time may touch it.
+    """
+
+    __slots__ = ("empty", "vector")
+
+    def __init__(self, encoding: Encoding) -> None:
+        self.vector: Ring = np.empty(encoding.dimension, dtype=encoding.dtype)
+        self.empty = True
+
+
 @dataclass(frozen=True, slots=True)
 class Opened:
     """What absorbing a partial found: the seeds addressed to this node, in the partial's order."""
@@ -37,7 +50,7 @@ class Absorb:
     Raises ``Refused(BAD_SEEDS)`` with nothing added if one of them does not open.
     """
 
-    accumulator: Ring
+    accumulator: Accumulator
     partial: Partial
     encoding: Encoding
     keyring: Keyring
@@ -46,7 +59,7 @@ class Absorb:
     @property
     def cost_bytes(self) -> int:
         """Vector and keystreams."""
-        return int(self.accumulator.nbytes * (1 + len(self.partial.seeds[0])))
+        return self.encoding.nbytes * (1 + len(self.partial.seeds[0]))
 
     def run(self) -> Opened:
         """Open, then add."""
@@ -66,7 +79,9 @@ class Absorb:
                 raise Refused(Refusal.BAD_SEEDS, "a seed cannot be opened") from error
             opened.append((seed.contributor, secret))
         vector = np.frombuffer(self.partial.vector, dtype=self.encoding.dtype)
-        add_masks(self.accumulator, [], [secret for _, secret in opened], vector=vector)
+        secrets = [secret for _, secret in opened]
+        add_masks(self.accumulator.vector, [], secrets, vector=vector, fresh=self.accumulator.empty)
+        self.accumulator.empty = False
         return Opened(tuple(opened))
 
 
@@ -74,7 +89,7 @@ class Absorb:
 class AddOwn:
     """Encode the own contribution and add it.  Result: the encoded value, if it is to be recorded, else None."""
 
-    accumulator: Ring
+    accumulator: Accumulator
     values: tuple[NDArray[Any], ...]
     encoding: Encoding
     rounding_seed: bytes
@@ -83,17 +98,20 @@ class AddOwn:
     @property
     def cost_bytes(self) -> int:
         """The vector, several times over."""
-        return int(self.accumulator.nbytes * 6)
+        return self.encoding.nbytes * 6
 
     def run(self) -> bytes | None:
         """Encode into the accumulator.  Raises ``ValueError`` for values that are not finite."""
-        if not self.record:
-            self.encoding.add_encoded(self.values, self.accumulator, self.rounding_seed)
-            return None
-        value = np.zeros(self.encoding.dimension, dtype=self.encoding.dtype)
-        self.encoding.add_encoded(self.values, value, self.rounding_seed)
-        np.add(self.accumulator, value, out=self.accumulator)
-        return value.tobytes()
+        total = self.accumulator
+        if self.record and not total.empty:
+            value = np.empty_like(total.vector)
+            self.encoding.put_encoded(self.values, value, self.rounding_seed)
+            np.add(total.vector, value, out=total.vector)
+            return value.tobytes()
+        encode = self.encoding.put_encoded if total.empty else self.encoding.add_encoded
+        encode(self.values, total.vector, self.rounding_seed)
+        total.empty = False
+        return total.vector.tobytes() if self.record else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,8 @@
 
 Neighbours: ``node`` feeds it and carries its ``outcomes`` to the walks; ``inviting`` fills children's places,
 ``combining`` orders the work, ``round`` holds the state, ``privacy.guard`` the rule.
-Invariants: at most one partial per round leaves this peer, after the round's id is persisted; what a partial or a
-published total holds is fixed when combining starts; every round ends by its deadline.
+Invariants: a round's id is persisted before it is entered, and it is never entered again; at most one partial of it
+leaves; what a partial or a published total holds is fixed when combining starts; every round ends by its deadline.
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from protocol.application import Freshness, modulus_of, sections_of
 from protocol.base.errors import Refusal, Refused
 from protocol.base.ids import PeerId, RoundId, TaskId
 from protocol.base.limits import MAX_BUDGET_S, MAX_ROUNDS_AT_ONCE
-from protocol.effects import Effect, Report, Send
+from protocol.effects import Effect, PersistRound, Report, Send
 from protocol.identity.descriptor import Descriptor
 from protocol.masking.ring import Encoding
 from protocol.training.state import Model
@@ -41,7 +41,7 @@ class Outcome:
 
 
 class RoundMachine:
-    """All rounds at one node.  ``remembered``: ids (with expiry) contributed to before a restart."""
+    """All rounds at one node.  ``remembered``: ids (with expiry) entered before a restart."""
 
     def __init__(self, ports: Ports, remembered: dict[RoundId, float], uses: set[bytes]) -> None:
         self._ports = ports
@@ -80,7 +80,7 @@ class RoundMachine:
         )
         if self._objection_of_records(state) is not None:
             return self._end(state, AbstainReason.NO_CONTRIBUTION, now)
-        return self._enter(state, 0, RING, now)
+        return self._enter(state, 0, RING, now, [])
 
     def on_offer(
         self, sender: Descriptor, offer: Offer, task: Task | None, held: Checkpoint | None, agreed: bool, now: float
@@ -120,11 +120,11 @@ class RoundMachine:
             reason = DeclineReason.BAD_ANCESTORS if above is None else None
             state.ancestors = above or ()
         if reason is not None or state is None:
-            reason = reason or DeclineReason.UNKNOWN_TASK
+            reason = DeclineReason.UNKNOWN_TASK if reason is None else reason
             said = Report(reports.Declined(offer.round, sender.peer, reason.sentence))
             return [said, Send(sender, Decline(offer.round, int(reason)))]
-        effects: list[Effect] = [Send(sender, Accept(offer.round, held is None and not len(offer.state)))]
-        effects += self._enter(state, offer.slice_low, offer.slice_high, now)
+        accept = Accept(offer.round, held is None and not len(offer.state))
+        effects = self._enter(state, offer.slice_low, offer.slice_high, now, [Send(sender, accept)])
         if held is None and len(offer.state):
             effects += self._identify(state, Checkpoint(state.task.id, offer.age, offer.state))
         return effects
@@ -160,18 +160,23 @@ class RoundMachine:
         state.deterministic = freshness is Freshness.DETERMINISTIC
         if freshness is Freshness.NONE:
             return DeclineReason.NO_RECORDS
-        if state.deterministic and combining.use_key(state) in self._uses:
+        under_way = {_use(r) for r in self._rounds.values() if r.deterministic}
+        if state.deterministic and _use(state) in self._uses | under_way:
             return DeclineReason.NO_FRESH_RECORDS
         return None
 
-    def _enter(self, state: Round, low: int, high: int, now: float) -> list[Effect]:
-        """Invite the children and start the own contribution; nobody waits for the tree to be complete."""
+    def _enter(self, state: Round, low: int, high: int, now: float, answer: list[Effect]) -> list[Effect]:
+        """Answer, invite the children and start the own contribution; nobody waits for the tree to be complete.
+
+        The round is made durable before anybody hears of it: after a crash it is abandoned, not entered again, where
+        this peer's descendants would name ancestors that are no longer above it.
+        """
         if self._ports.recording and state.task.public_data:
             state.recording = Recording()
         self._rounds[state.id] = state
         self._taken[state.id] = now + MAX_BUDGET_S
         inviting.open_places(self._ports, state, low, high)
-        effects: list[Effect] = []
+        effects: list[Effect] = [PersistRound(state.id, self._taken[state.id]), *answer]
         for child in state.children:
             effects += inviting.call(self._ports, state, child, now)
         if state.checkpoint is not None:
@@ -392,6 +397,12 @@ class RoundMachine:
         """Whether a round of this task (and walk) that this peer started is under way."""
         return any(r.parent is None and r.task.id == task and walk in (None, r.walk) for r in self._rounds.values())
 
+    def spent(self, task: Task, model: Model) -> bool:
+        """Whether this peer's only record has answered this very model, so that it cannot be the root of its round."""
+        kind = task.kind_at(model.checkpoint.age)
+        single = self._ports.application.freshness(task) is Freshness.DETERMINISTIC
+        return single and kind is RoundKind.GRADIENT and combining.use_key(task, kind, model.digest) in self._uses
+
     @property
     def idle(self) -> bool:
         """No round under way."""
@@ -429,7 +440,11 @@ class RoundMachine:
 
     def _note_use(self, state: Round) -> None:
         if state.deterministic:
-            self._uses.add(combining.use_key(state))
+            self._uses.add(_use(state))
+
+
+def _use(state: Round) -> bytes:
+    return combining.use_key(state.task, state.kind, state.digest)
 
 
 def _encoding(task: Task, kind: RoundKind, cohort_cap: int) -> Encoding:

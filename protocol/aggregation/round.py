@@ -9,9 +9,9 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
+from protocol.aggregation.jobs import Accumulator
 from protocol.aggregation.phases import Phase, Place
 from protocol.aggregation.seeds import Groups
 from protocol.base.ids import Digest, Lineage, PeerId, RoundId
@@ -81,7 +81,7 @@ class Round:
     children: list[Child] = field(default_factory=list)
     wanting: list[Descriptor] = field(default_factory=list)
     """Children that asked for the model before it was here."""
-    accumulator: NDArray[Any] | None = None
+    accumulator: Accumulator | None = None
     jobs: deque[tuple[str, int, Job]] = field(default_factory=deque)
     busy: bool = False
     own_added: bool = False
@@ -124,11 +124,17 @@ class Round:
         """Fewest mask neighbours of any contribution inside."""
         return min([self.neighbours, *(child.min_neighbours for child in self.delivered)])
 
-    def vector(self) -> NDArray[Any]:
+    def sum(self) -> Accumulator:
         """The accumulator, made at its first use."""
         if self.accumulator is None:
-            self.accumulator = np.zeros(self.encoding.dimension, dtype=self.encoding.dtype)
+            self.accumulator = Accumulator(self.encoding)
         return self.accumulator
+
+    def vector(self) -> NDArray[Any]:
+        """What has been added up."""
+        total = self.sum()
+        assert not total.empty, "a node adds its own contribution before it looks at the sum"
+        return total.vector
 
     def child_of(self, peer: PeerId) -> Child | None:
         """The place in which ``peer`` sits."""

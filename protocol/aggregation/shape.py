@@ -11,18 +11,20 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from protocol.base.ids import PeerId, RoundId
+from protocol.base.limits import MAX_DEPTH
 
 RING = 1 << 63
 """Positions of peers in a round's ring are integers in ``[0, RING)``."""
 
 
-def planned_cohort(live: int, wanted: int, minimum: int) -> int:
+def planned_cohort(live: int, wanted: int, minimum: int, branching: int = 2) -> int:
     """Contributions a root plans for: as asked, a little below the peers believed alive (itself included).
 
     One place in sixteen is left free so that a stale view does not cost whole branches; never below ``minimum``,
-    which is needed to publish at all.
+    which is needed to publish at all.  A chain (``branching`` 1) is no longer than ``MAX_DEPTH``.
     """
-    return max(minimum, min(wanted, live - live // 16))
+    longest = MAX_DEPTH + 1 if branching == 1 else wanted
+    return max(minimum, min(wanted, longest, live - live // 16))
 
 
 def minimum_subtree(depth: int, collusion_threshold: int) -> int:
@@ -33,8 +35,11 @@ def minimum_subtree(depth: int, collusion_threshold: int) -> int:
 def child_caps(depth: int, cap: int, branching: int, collusion_threshold: int) -> tuple[int, ...]:
     """Caps of the children of a node at ``depth`` whose own subtree may hold ``cap`` contributions.
 
-    As many children as branching allows while each can still reach depth S; sizes differ by at most one.
+    As many children as branching allows while each can still reach depth S; sizes differ by at most one.  None at
+    ``MAX_DEPTH``, below which no offer can be made: with a branching of 1 a large cohort is one long chain.
     """
+    if depth >= MAX_DEPTH:
+        return ()
     rest = cap - 1
     smallest = minimum_subtree(depth + 1, collusion_threshold)
     count = min(branching, rest // smallest)

@@ -8,7 +8,7 @@ Invariants: the stream is the same on every machine and however it is cut into c
 per call, whatever the dimension; nothing that is written to is shared between calls.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -47,16 +47,17 @@ def word(modulus_bits: int) -> np.dtype[np.unsignedinteger[Any]]:
 class Keystream:
     """The stream of one seed, from its start, a piece at a time.  Not to be shared between threads."""
 
-    __slots__ = ("_update_into",)
+    __slots__ = ("xor_into",)
 
     def __init__(self, seed: bytes) -> None:
         if len(seed) != SEED_BYTES:
             raise ValueError(f"a seed has {SEED_BYTES} bytes, not {len(seed)}")
-        self._update_into = Cipher(AES(seed), CTR(bytes(16))).encryptor().update_into
+        self.xor_into = Cipher(AES(seed), CTR(bytes(16))).encryptor().update_into
+        """The cipher itself: ``xor_into(data, room)`` writes ``data`` xor the next bytes of the stream to ``room``."""
 
     def read_into(self, room: memoryview, count: int) -> None:
         """Write the next ``count`` bytes (at most ``MAX_READ``) to the start of ``room``, made by ``room_for``."""
-        self._update_into(_ZEROS if count == len(_ZEROS) else memoryview(_ZEROS)[:count], room)
+        self.xor_into(_ZEROS if count == len(_ZEROS) else memoryview(_ZEROS)[:count], room)
 
 
 def room_for(count: int) -> NDArray[np.uint8]:
@@ -77,34 +78,50 @@ def expand(seed: bytes, dimension: int, modulus_bits: int) -> RingArray:
 
 
 def add_masks(
-    out: RingArray, plus: Sequence[bytes], minus: Sequence[bytes] = (), *, vector: RingArray | None = None
+    out: RingArray,
+    plus: Sequence[bytes],
+    minus: Sequence[bytes] = (),
+    *,
+    vector: RingArray | None = None,
+    fresh: bool = False,
 ) -> None:
     """Add the streams of ``plus`` (and ``vector``) to ``out`` and take those of ``minus`` off it, in place, modulo 2^w.
 
     Everything is applied to one chunk before the next is touched, so that ``out`` travels through the cache once.
+    With ``fresh``, ``out`` may hold anything: it is overwritten with ``vector``, which must be given, and goes on from
+    there.
     ``out`` must be one-dimensional, contiguous and writable; its type gives w; ``vector`` has its size and type.
     ``ValueError`` for anything else or for a seed of the wrong length, before anything is written.
     """
     check_ring_array(out)
     if vector is not None and (vector.dtype != out.dtype or vector.shape != out.shape):
         raise ValueError("the vector to add must have the ring vector's size and type")
-    streams = [(Keystream(seed), np.add) for seed in plus] + [(Keystream(seed), np.subtract) for seed in minus]
+    if fresh and vector is None:
+        raise ValueError("what is written afresh needs a vector to start from")
+    streams: list[tuple[Callable[..., Any], Callable[..., Any]]] = [(Keystream(s).xor_into, np.add) for s in plus]
+    streams += [(Keystream(s).xor_into, np.subtract) for s in minus]
+    begin = np.copyto if fresh else _add_to
     if not streams:
         if vector is not None:
-            np.add(out, vector, out=out)
+            begin(out, vector)
         return
     step = CHUNK_BYTES // out.itemsize
     room = room_for(min(CHUNK_BYTES, out.nbytes))
-    target = room.data
+    target, zeros = room.data, memoryview(_ZEROS)[: room.size - _SPARE]
     words = room[: room.size - _SPARE].view(out.dtype)
     for low in range(0, out.size, step):
-        part = out[low : low + step]
+        part, mask = out[low : low + step], words
+        if part.size < mask.size:  # the last piece
+            zeros, mask = zeros[: part.nbytes], words[: part.size]
         if vector is not None:
-            np.add(part, vector[low : low + step], out=part)
-        mask = words[: part.size]
-        for stream, apply in streams:
-            stream.read_into(target, part.nbytes)
-            apply(part, mask, out=part)
+            begin(part, vector[low : low + step])
+        for xor_into, apply in streams:
+            xor_into(zeros, target)
+            apply(part, mask, part)
+
+
+def _add_to(out: RingArray, vector: RingArray) -> None:
+    np.add(out, vector, out)
 
 
 def check_ring_array(array: RingArray) -> None:

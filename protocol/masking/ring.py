@@ -4,18 +4,28 @@ A vector is a list of sections, each with its own bound.  With L levels a value 
 clipped to [-b, b], scaled to v = x * L / b, and rounded at random to one of the integers next to v such that the
 mean is v.  L leaves headroom for the whole cohort and for every rounding up: cohort_cap * (L + 1) <= 2^(w-1) - 1.
 
-**The rounding.**  A 32-bit word r of the keystream of the rounding seed (AES-256-CTR as in ``prg``; coordinate i of the
-whole vector takes word i) becomes the dither d = (r | 1, read as signed) / 2^32, symmetric about 0 in (-1/2, 1/2),
-and the result is the integer nearest to v + d.  To get it in few passes, 2^32 * (v + d) is added to 1.5 * 2^84: a
-float64 of that size has units of 2^32, so the addition itself rounds (half to even), and its bit pattern is that
-constant's plus the result: its low bits are the result in two's complement.
+**The rounding.**  Every coordinate of the whole vector has a uniform 32-bit word r (below).  It becomes the
+dither d = (r | 1, read as signed) / 2^32, symmetric about 0 in (-1/2, 1/2), and the result is the integer nearest to
+v + d.  To get it in few passes, 2^32 * (v + d) is added to 1.5 * 2^84: a float64 of that size has units of 2^32, so the
+addition itself rounds (half to even), and its bit pattern is that constant's plus the result: its low bits are the
+result in two's complement.
+
+**The words.**  They come from the keystream of the rounding seed (AES-256-CTR as in ``prg``).  The first 2^14
+coordinates, lap 0, take its first 2^14 words in order.  Every later lap q of 2^14 coordinates takes the same words
+again, each xor word 2^14 + q - 1.  So every word is uniform and any two of them are independent: each rounding is
+unbiased, and the variance of any weighted sum of roundings is that of independent ones.  (Three or more are not
+independent, so the tails of such sums are a little heavier.  Drawing a word for every coordinate would take a third
+more time, and privacy does not rest on the rounding.)  The xor is done where the dither lies in the bit pattern of a
+float64: that of 3 * 2^32 + 2^32 * d holds the word r in its mantissa, bit 0 at ``_WORD_AT``, and above it a bit that is
+the inverse of bit 31.
 
 **How unbiased.**  With v the float64 product (within 2^-52 of the exact one, relatively), the mean of the result
 differs from v by at most 2^-32 + 2^-52 * |v|: the resolution of the dither and of float64.  Integers v below 2^20
 (zero above all) come out as they are.  Levels are capped at 2^44, so that with w = 64 float64 still suffices.
 
 Neighbours: ``prg`` for the stream; ``aggregation`` for the sums; ``training`` for what the sections mean.
-Invariants: a result never exceeds L + 1 in magnitude; nothing is written when the input is refused.
+Invariants: a result never exceeds L + 1 in magnitude; nothing is written when the input is refused; how a vector is cut
+into chunks changes nothing.
 """
 
 import math
@@ -38,15 +48,18 @@ MIN_BOUND: Final = 2.0**-100
 MAX_BOUND: Final = 2.0**100
 """Bounds outside [MIN_BOUND, MAX_BOUND] are mistakes; inside, no product or square overflows a float64."""
 
-_CHUNK: Final = 2**15
-"""Coordinates at a time: 256 KiB of float64."""
-_BLOCK: Final = 2**17
-"""Coordinates whose dither is drawn at once, 512 KiB of keystream: a call of the cipher costs about 5 us."""
+_CHUNK: Final = 2**14
+"""Coordinates at a time: 128 KiB of float64, with as many dithers, so that all of a chunk stays in a core's cache."""
+_LAP: Final = 2**14
+_CENTRE: Final = 3.0 * 2.0**32
+_WORD_AT: Final = np.uint64(52 - 33)
 _ROW: Final = 2**8
 _NORM_ERROR: Final = 2.0**-17
 _DITHER_UNIT: Final = 2.0**32
 _ROUNDER: Final = 1.5 * 2.0**84
 _ROUNDER_BITS: Final = np.float64(_ROUNDER).view(np.uint64)
+_ROUNDER_LESS_CENTRE: Final = _ROUNDER - _CENTRE
+"""Exact: the centre is a multiple of 2^32."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,20 +130,24 @@ class Encoding:
         clipped to it.  ``out`` has ``dimension`` words of ``dtype``.  ``seed`` (32 bytes) must be fresh and secret:
         it fixes the rounding.  ``ValueError`` for NaN, infinity, a wrong shape, type or seed: ``out`` untouched.
         """
+        self._encode(values, out, seed, fresh=False)
+
+    def put_encoded(self, values: Sequence[FloatArray], out: RingArray, seed: bytes) -> None:
+        """As ``add_encoded`` to zeros, but ``out`` need not hold them: whatever it holds is overwritten."""
+        self._encode(values, out, seed, fresh=True)
+
+    def _encode(self, values: Sequence[FloatArray], out: RingArray, seed: bytes, *, fresh: bool) -> None:
         check_ring_array(out)
         if out.dtype != self.dtype or out.size != self.dimension:
             raise ValueError(f"the ring vector must have {self.dimension} words of {self.modulus_bits} bits")
         if len(values) != len(self.sections):
             raise ValueError(f"{len(self.sections)} sections need as many arrays, not {len(values)}")
         beyond = [_exceeds(array, section) for array, section in zip(values, self.sections, strict=True)]
-        rounder = _Rounder(Keystream(seed), self.dimension, self.dtype)
+        rounder = _Rounder(Keystream(seed), self.dimension, self.dtype, fresh=fresh)
         start = 0
         for array, section, clip in zip(values, self.sections, beyond, strict=True):
             scale = self.levels / section.bound * _DITHER_UNIT
-            limit = section.bound if clip else None
-            for low in range(0, section.length, _BLOCK):
-                block = array[low : low + _BLOCK]
-                rounder.add(block, out[start + low : start + low + block.size], scale, limit)
+            rounder.write(array, out[start : start + section.length], scale, section.bound if clip else None)
             start += section.length
 
     @overload
@@ -161,30 +178,39 @@ class Encoding:
 
 
 class _Rounder:
-    """The working memory of one ``add_encoded`` call, and its inner step."""
+    """The working memory of one encoding, and its inner step: sections one after the other, in order."""
 
-    __slots__ = ("_bytes", "_dither", "_dtype", "_real", "_stream")
+    __slots__ = ("_at", "_dtype", "_fresh", "_low_bits", "_real", "_table", "_turns")
 
-    def __init__(self, stream: Keystream, dimension: int, dtype: np.dtype[np.unsignedinteger[Any]]) -> None:
-        block = min(_BLOCK, dimension)
-        room = room_for(4 * block)
-        self._stream = stream
-        self._bytes = room.data
-        self._dither = room[: 4 * block].view("<i4")
-        self._real = np.empty(min(_CHUNK, block), dtype="<f8")
+    def __init__(
+        self, stream: Keystream, dimension: int, dtype: np.dtype[np.unsignedinteger[Any]], *, fresh: bool
+    ) -> None:
+        self._at = 0
+        """Coordinates done."""
         self._dtype = dtype
+        self._fresh = fresh
+        self._table = _dithers(stream, min(_LAP, dimension))
+        """The dithers of the lap under way."""
+        self._turns = _turns(stream, -(-dimension // _LAP))
+        self._real = np.empty(min(_CHUNK, dimension), dtype="<f8")
+        self._low_bits = np.empty(0 if fresh else self._real.size, dtype=dtype)
 
-    def add(self, block: FloatArray, out: RingArray, scale: float, limit: float | None) -> None:
-        """Add the rounded ``block * scale / 2^32``, clipped to ``limit`` beforehand, to ``out``."""
-        self._stream.read_into(self._bytes, 4 * block.size)
-        dither = self._dither[: block.size]
-        np.bitwise_or(dither, 1, out=dither)
-        for low in range(0, block.size, _CHUNK):
-            high = min(low + _CHUNK, block.size)
-            self._add_chunk(block[low:high], dither[low:high], out[low:high], scale, limit)
+    def write(self, values: FloatArray, out: RingArray, scale: float, limit: float | None) -> None:
+        """Add the rounded ``values * scale / 2^32``, clipped to ``limit`` beforehand, to ``out``; or put them there."""
+        low = 0
+        while low < values.size:
+            lap, inside = divmod(self._at, _LAP)
+            if lap and not inside:
+                bits = self._table.view("<u8")
+                np.bitwise_xor(bits, self._turns[lap], out=bits)
+            count = min(_CHUNK, _LAP - inside, values.size - low)
+            dither = self._table[inside : inside + count]
+            self._chunk(values[low : low + count], dither, out[low : low + count], scale, limit)
+            self._at += count
+            low += count
 
-    def _add_chunk(
-        self, part: FloatArray, dither: NDArray[np.int32], out: RingArray, scale: float, limit: float | None
+    def _chunk(
+        self, part: FloatArray, dither: NDArray[np.float64], out: RingArray, scale: float, limit: float | None
     ) -> None:
         real = self._real[: part.size]
         # Copy, then multiply: twice as fast as one call that converts on the way through numpy's casting buffer.
@@ -193,15 +219,37 @@ class _Rounder:
             np.clip(real, -limit, limit, out=real)
         np.multiply(real, scale, out=real)
         np.add(real, dither, out=real)
-        np.add(real, _ROUNDER, out=real)
+        np.add(real, _ROUNDER_LESS_CENTRE, out=real)
         bits = real.view("<u8")
+        words = out if self._fresh else self._low_bits[: part.size]
         if self._dtype.itemsize == 8:
-            words = bits
             np.subtract(bits, _ROUNDER_BITS, out=words)
         else:
-            words = dither.view(self._dtype)[: part.size]  # the dither has served: its room takes the low bits
             np.copyto(words, bits, casting="unsafe")
-        np.add(out, words, out=out)
+        if not self._fresh:
+            np.add(out, words, out=out)
+
+
+def _dithers(stream: Keystream, count: int) -> NDArray[np.float64]:
+    """The next ``count`` words as dithers times 2^32, about ``_CENTRE``."""
+    room = room_for(4 * count)
+    stream.read_into(room.data, 4 * count)
+    words = room[: 4 * count].view("<i4")
+    np.bitwise_or(words, 1, out=words)
+    return words + _CENTRE
+
+
+def _turns(stream: Keystream, laps: int) -> NDArray[np.uint64]:
+    """What turns the bit patterns of the dithers of each lap's predecessor into its own; nothing for lap 0."""
+    keys = np.zeros(laps, dtype="<u8")
+    if laps > 1:
+        room = room_for(4 * (laps - 1))
+        stream.read_into(room.data, 4 * (laps - 1))
+        keys[1:] = room[: 4 * (laps - 1)].view("<u4")
+    inverse_of_bit_31 = (keys >> np.uint64(31)) << np.uint64(32)
+    keys = ((keys & ~np.uint64(1)) | inverse_of_bit_31) << _WORD_AT
+    keys[1:] ^= keys[:-1].copy()
+    return keys
 
 
 def _exceeds(array: FloatArray, section: Section) -> bool:

@@ -280,6 +280,11 @@ class Membership:
         raw, rumours = self._bulletin.descriptors(offered), self._bulletin.rumours(partner.peer)
         return [Send(partner, Gossip(nonce, raw, rumours, tuple(heads[:MAX_HEADS]), tuple(tasks[:MAX_TASKS])))]
 
+    def greet_some(self) -> None:
+        """There is news worth more than a period's wait: gossip with a few peers as soon as time passes."""
+        for descriptor in self._view.sample(MAX_URGENT):
+            self._greet_soon(descriptor.peer)
+
     def _greet_soon(self, peer: PeerId) -> None:
         if peer not in self._urgent and len(self._urgent) < MAX_URGENT:
             self._urgent.append(peer)

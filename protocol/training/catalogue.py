@@ -5,6 +5,7 @@ Invariants: a task enters only with its submitter's valid signature, and only up
 from one peer at a time, and nothing is taken that was not asked for.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from protocol import reports
@@ -128,14 +129,19 @@ class Catalogue:
 
     # --- models -----------------------------------------------------------------------------------------------
 
+    def check_heads(self, heads: Iterable[Head]) -> None:
+        """Raise ``Refused(MALFORMED)`` for a head that no model of its task can have, before anything is believed."""
+        for head in heads:
+            entry = self._entries.get(head.task)
+            if entry is not None and (head.age > entry.task.last_age or head.walk >= entry.task.walks):
+                raise Refused(Refusal.MALFORMED, "head outside its task")
+
     def hear_head(self, sender: Descriptor, head: Head, now: float) -> list[Effect]:
         """A peer announces its newest model: follow the walk, ask for the model if it is newer."""
         entry = self._entries.get(head.task)
         if entry is None:
             return []
         task = entry.task
-        if head.age > task.last_age or head.walk >= task.walks:
-            raise Refused(Refusal.MALFORMED, "head outside its task")
         entry.walks.heard(head.walk, head.lineage, head.age, now - head.heard_ago_s)
         patience = ASK_AGAIN_S + 2 * state_bytes(task) / self._settings.link_bytes_per_s
         if not entry.walks.wants(head, now, patience):
@@ -163,6 +169,7 @@ class Catalogue:
             raise Refused(Refusal.MALFORMED, "model older than its task allows")
         head = entry.asked[1]
         entry.asked = None
+        entry.walks.answered()
         return [identify(entry.task, "pulled", checkpoint, head.walk, head.lineage)]
 
     def identified(

@@ -19,9 +19,11 @@ from protocol.base.errors import ConfigurationError, Refusal, Refused
 from protocol.base.ids import TaskId
 from protocol.base.limits import (
     MAX_BRANCHING,
+    MAX_BULK,
     MAX_COHORT,
     MAX_COLLUSION_THRESHOLD,
     MAX_COORDINATES,
+    MAX_SEEDS_PER_HOP,
     MAX_TASK,
     MAX_WALKS,
 )
@@ -172,8 +174,25 @@ class Task:
             self.modulus_bits not in (16, 32, 64) or self.cohort < 2 ** (self.modulus_bits - 3),
             f"aggregation.cohort is too large for modulus_bits = {self.modulus_bits}",
         )
+        problems += self._too_large()
         if problems:
             raise ConfigurationError(problems)
+
+
+    def _too_large(self) -> list[str]:
+        """What would not fit into a message."""
+        problems = []
+        state = 4 * self.dimension * (2 if self.momentum else 1) + 8 * len(self.features)
+        if max(state, self.dimension * self.modulus_bits // 8) > MAX_BULK:
+            problems.append(f"model and contribution must fit into {MAX_BULK} bytes each: use fewer parameters")
+        if 2 <= self.collusion_threshold <= MAX_COLLUSION_THRESHOLD and 1 <= self.branching <= MAX_BRANCHING:
+            below = sum(self.branching**i for i in range(1, self.collusion_threshold))
+            if min(self.cohort, below) > MAX_SEEDS_PER_HOP:
+                problems.append(
+                    f"aggregation: over {MAX_SEEDS_PER_HOP} mask seeds would meet at one peer; "
+                    "use a smaller branching, collusion_threshold or cohort"
+                )
+        return problems
 
 
 def decode(encoding: bytes) -> Task:

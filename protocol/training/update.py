@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocol.base.ids import Digest
+from protocol.masking.prg import expand
 from protocol.masking.ring import Encoding
 from protocol.training import state
 from protocol.training.task import RoundKind, Task
@@ -129,6 +130,36 @@ class Merge:
         """Average and hash."""
         mixed = merge(self.task, self.first, self.second)
         return mixed, state.digest(mixed)
+
+
+@dataclass(frozen=True, slots=True)
+class Sidestep:
+    """Another model of the same age: one step of usual length in a random direction.  Result: (checkpoint, digest).
+
+    Where every peer has one record, the contributions to a round that died cannot be given again to the same model;
+    at the beginning of a training there is no other one.  The step is as long as one whose mean gradient has the full
+    norm ``clip``, so that the answers to the two models differ as those to two successive models do.
+    """
+
+    task: Task
+    checkpoint: Checkpoint
+    seed: bytes
+
+    @property
+    def cost_bytes(self) -> int:
+        """The state, several times over."""
+        return 4 * len(self.checkpoint.state)
+
+    def run(self) -> tuple[Checkpoint, Digest]:
+        """Draw, step and hash."""
+        new = state.view(self.task, self.checkpoint).copy()
+        words = expand(self.seed, self.task.dimension, 32).view("<i4")
+        direction = words.astype(np.float32) + np.float32(0.5)  # never all zero
+        direction /= np.sqrt(np.sum(np.square(direction, dtype=np.float64)))
+        length = learning_rate(self.task, self.checkpoint.age) * self.task.clip
+        new[: self.task.dimension] -= np.float32(length) * direction
+        checkpoint = Checkpoint(self.checkpoint.task, self.checkpoint.age, new.tobytes())
+        return checkpoint, state.digest(checkpoint)
 
 
 @dataclass(frozen=True, slots=True)

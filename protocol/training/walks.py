@@ -1,10 +1,9 @@
 """The walks of one task: who holds the model next, when a lost walk is revived, and which of two copies goes on.
 
 Neighbours: ``node`` starts a round for every walk in ``take_ready`` and reports its outcome back; ``update`` merges.
-Invariants: a walk is named by its index (0..W-1) and its lineage (drawn when it was started or revived).  Of two
-lineages
-of one index the older in age dies out, so lost acknowledgements and eager revivals do not multiply walks.  Ages
-only grow; a model is replaced only by a newer one.
+Invariants: a walk is named by its index (0..W-1) and its lineage (drawn when it was started or revived).  Of two copies
+of one index the one behind dies out, so lost acknowledgements and eager revivals do not multiply walks.  Ages only
+grow; a model is replaced only by a newer one.
 """
 
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ from protocol.effects import Effect, Report, SaveCheckpoint, Send, Work
 from protocol.identity.descriptor import Descriptor
 from protocol.training.state import Model
 from protocol.training.task import Task
-from protocol.training.update import Identify, Merge, Published
+from protocol.training.update import Identify, Merge, Published, Sidestep
 from protocol.wire.messages import Head, Walk, WalkAck
 
 SLOW_STEP = 4.0
@@ -37,6 +36,8 @@ class Trace:
     """Smoothed seconds per step."""
     revive_at: float | None = None
     """Drawn once the walk is missed."""
+    begun: tuple[int, Lineage] | None = None
+    """The age, and the lineage, from which a round was last known to begin."""
 
 
 @dataclass(slots=True)
@@ -74,6 +75,7 @@ class Walks:
         self._handing: dict[int, HandOver] = {}
         self._since = now
         self._pull_until = 0.0
+        self._leaving = False
 
     # --- models -----------------------------------------------------------------------------------------------
 
@@ -99,6 +101,10 @@ class Walks:
         self._pull_until = now + pull_timeout_s
         return True
 
+    def answered(self) -> None:
+        """The question that ``wants`` has led to is answered: the next one may be put."""
+        self._pull_until = 0.0
+
     def head(self, now: float) -> Head | None:
         """What to tell others of the newest model."""
         if self.newest is None:
@@ -111,6 +117,13 @@ class Walks:
         )
 
     # --- walks ------------------------------------------------------------------------------------------------
+
+    def round_begun(self, walk: int, lineage: Lineage, age: int, now: float) -> None:
+        """A round from this walk's model is under way, here or elsewhere."""
+        self.heard(walk, lineage, age, now)
+        trace = self._traces[walk]
+        if (trace.age, trace.lineage) == (age, lineage):
+            trace.begun = (age, lineage)
 
     def heard(self, walk: int, lineage: Lineage, age: int, when: float) -> None:
         """Somebody saw this walk at this age, at time ``when``."""
@@ -140,9 +153,7 @@ class Walks:
     def on_walk(self, sender: Descriptor, message: Walk, now: float) -> list[Effect]:
         """This peer is asked to be the next root: acknowledge, then take the walk up unless it is a stale copy."""
         effects: list[Effect] = [Send(sender, WalkAck(message.nonce, True), ttl_s=self._settings.walk_ack_timeout_s)]
-        trace = self._traces.get(message.walk)
-        seen = (message.checkpoint.age, message.lineage)
-        if trace is not None and seen < (trace.age, trace.lineage) and self._fresh(trace, now):
+        if self._behind(message.walk, message.checkpoint.age, message.lineage, message.retry, now):
             return effects
         self.heard(message.walk, message.lineage, message.checkpoint.age, now)
         key = ("walk", self.task.id, "received", message.walk, message.lineage, message.retry)
@@ -198,16 +209,24 @@ class Walks:
         for held in self._held:
             if held.ready_at <= now:
                 self._held.remove(held)
-                trace = self._traces.get(held.model.walk)
-                mine = (held.model.checkpoint.age, held.model.lineage)
-                if trace is not None and mine < (trace.age, trace.lineage) and self._fresh(trace, now):
+                model = held.model
+                if self._behind(model.walk, model.checkpoint.age, model.lineage, held.retry, now):
                     continue  # its other copy is ahead and alive: this one dies out
-                return held.model
+                return model
         return None
 
     def put_back(self, model: Model, ready_at: float) -> None:
         """Its round could not start (too few peers): hold it until ``ready_at``."""
-        self._held.append(Held(model, ready_at))
+        self._held.append(Held(model, ready_at, retry=True))
+
+    def pass_on(self, model: Model, members: list[Descriptor], now: float) -> list[Effect]:
+        """This peer cannot start the walk's round: another is asked to."""
+        return self._hand_over(model, False, members, [], now)
+
+    def sidestep(self, model: Model) -> list[Effect]:
+        """Its round has died, those who contributed answer it no more, and there is no other model to merge it with."""
+        key = ("walk", self.task.id, "merged", model.walk, model.lineage, True)
+        return [Work(key, Sidestep(self.task, model.checkpoint, self._entropy.token(32)))]
 
     def ended(self, model: Model, published: Published | None, members: list[Descriptor], now: float) -> list[Effect]:
         """The walk's round here has ended: hand it to a random live peer."""
@@ -224,6 +243,8 @@ class Walks:
         self, model: Model, retry: bool, members: list[Descriptor], tried: list[PeerId], now: float
     ) -> list[Effect]:
         candidates = [d for d in members if d.peer not in tried]
+        if not candidates and self._leaving:
+            return []  # nobody answers: whoever misses the walk will revive it
         if not candidates:  # nobody answers: the walk goes on here
             self._held.append(Held(model, now + self._settings.retry_pause_s, retry))
             return []
@@ -261,6 +282,8 @@ class Walks:
             if handing.ack_by <= now:
                 del self._handing[nonce]
                 effects += self._hand_over(handing.model, handing.retry, members, handing.tried, now)
+        if self._leaving:
+            effects += self._clear(members, now)
         if not self._reviving(able):
             return effects
         for walk in range(self.task.walks):
@@ -292,13 +315,13 @@ class Walks:
         return best
 
     def leave(self, members: list[Descriptor], now: float) -> list[Effect]:
-        """Hand over every walk that stands here."""
-        effects: list[Effect] = []
+        """Hand over every walk that stands here, and any that still comes to stand here."""
+        self._leaving = True
+        return self._clear(members, now)
+
+    def _clear(self, members: list[Descriptor], now: float) -> list[Effect]:
         held, self._held = self._held, []
-        for item in held:
-            if members:
-                effects += self._hand_over(item.model, item.retry, members, [], now)
-        return effects
+        return [e for item in held for e in self._hand_over(item.model, item.retry, members, [], now)]
 
     @property
     def busy(self) -> bool:
@@ -323,6 +346,17 @@ class Walks:
         return any(h.model.walk == walk for h in self._held) or any(
             h.model.walk == walk for h in self._handing.values()
         )
+
+    def _behind(self, walk: int, age: int, lineage: Lineage, retry: bool, now: float) -> bool:
+        """Whether another copy of this walk is known to be alive and ahead, be it by a round just begun.
+
+        Of a walk that is no retry, nobody has begun a round from this age: somebody else's is that of a copy, made when
+        the acknowledgement of a hand-over was lost.
+        """
+        trace = self._traces.get(walk)
+        if trace is None or not self._fresh(trace, now):
+            return False
+        return (age, lineage) < (trace.age, trace.lineage) or (not retry and trace.begun == (age, lineage))
 
     def _timeout(self, trace: Trace) -> float:
         return max(self._settings.revive_timeout_s, self._settings.revive_intervals * trace.interval)

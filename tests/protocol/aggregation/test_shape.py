@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocol.aggregation.shape import child_caps, height, minimum_subtree, planned_cohort, split
+from protocol.base.limits import MAX_DEPTH
 
 
 def leaves(depth: int, cap: int, b: int, s: int) -> list[int]:
@@ -19,7 +20,7 @@ def nodes(depth: int, cap: int, b: int, s: int) -> int:
 
 @given(st.integers(2, 6), st.integers(1, 5), st.integers(0, 120))
 def test_every_leaf_lies_deep_enough_and_every_place_is_used(s: int, b: int, more: int) -> None:
-    cohort = s + 1 + more
+    cohort = min(s + 1 + more, MAX_DEPTH + 1 if b == 1 else 1000)
     depths = leaves(0, cohort, b, s)
     assert min(depths) >= s
     assert max(depths) == height(0, cohort, b, s)

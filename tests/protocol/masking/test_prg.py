@@ -86,6 +86,32 @@ def test_works_inside_a_larger_buffer() -> None:
     assert np.array_equal(whole[10:20] - noise(100, 32)[10:20], reference(SEEDS[3], 10, 32))
 
 
+@pytest.mark.parametrize("bits", BITS)
+@pytest.mark.parametrize("dimension", [1, 1000, 140_000])
+@pytest.mark.parametrize("minus", [0, 1, 2])
+def test_a_vector_is_added_or_starts_the_sum(bits: int, dimension: int, minus: int) -> None:
+    vector, taken = noise(dimension, bits), SEEDS[:minus]
+    expected = vector.copy()
+    for seed in taken:
+        expected -= reference(seed, dimension, bits)
+    out = reference(SEEDS[3], dimension, bits).copy()
+    prg.add_masks(out, [], taken, vector=vector)
+    assert np.array_equal(out, reference(SEEDS[3], dimension, bits) + expected)
+    prg.add_masks(out, [], taken, vector=vector, fresh=True)
+    assert np.array_equal(out, expected)
+    assert np.array_equal(vector, noise(dimension, bits))
+
+
+def test_a_vector_of_another_kind_or_none_changes_nothing() -> None:
+    out = noise(10, 32)
+    for vector in (noise(9, 32), noise(10, 16)):
+        with pytest.raises(ValueError, match="size and type"):
+            prg.add_masks(out, [SEEDS[0]], vector=vector)
+    with pytest.raises(ValueError, match="afresh"):
+        prg.add_masks(out, [SEEDS[0]], fresh=True)
+    assert np.array_equal(out, noise(10, 32))
+
+
 @pytest.mark.parametrize("length", [0, 16, 31, 33])
 def test_a_seed_of_another_length_changes_nothing(length: int) -> None:
     out = noise(10, 32)

@@ -31,12 +31,17 @@ def one_section(bits: int, cap: int, length: int, bound: float = 1.0) -> Encodin
 
 def unchunked(encoding: Encoding, values: list[Any], seed: bytes) -> NDArray[np.int64]:
     """The rounding in plain whole-array numpy: another way to the same integers."""
-    dither = (prg.expand(seed, encoding.dimension, 32) | np.uint32(1)).view("<i4").astype(np.float64)
+    lap = ring._LAP
+    laps = -(-encoding.dimension // lap)
+    words = prg.expand(seed, lap + laps, 32)
+    own = np.concatenate([words[:lap], *(words[:lap] ^ words[lap + q - 1] for q in range(1, laps))])
+    dither = (own[: encoding.dimension] | np.uint32(1)).view("<i4").astype(np.float64)
     scaled = [
         np.clip(v.astype(np.float64), -s.bound, s.bound) * (encoding.levels / s.bound * 2.0**32)
         for v, s in zip(values, encoding.sections, strict=True)
     ]
-    return np.rint((np.concatenate(scaled) + dither) / 2.0**32).astype(np.int64)
+    rounded: NDArray[np.int64] = np.rint((np.concatenate(scaled) + dither) / 2.0**32).astype(np.int64)
+    return rounded
 
 
 # --- headroom -------------------------------------------------------------------------------------------------
@@ -114,8 +119,8 @@ def test_one_contribution_never_exceeds_the_levels_by_more_than_one(bits: int, c
 class OneWord:
     """In place of a keystream: always the same word."""
 
-    def __init__(self) -> None:
-        self.word = 0
+    def __init__(self, word: int) -> None:
+        self.word = word
 
     def read_into(self, room: memoryview, count: int) -> None:
         room[:count] = self.word.to_bytes(4, "little") * (count // 4)
@@ -127,13 +132,12 @@ def test_the_mean_over_every_dither_is_the_value(bits: int, level: int, fraction
     """Exact: the result grows with the dither, so bisection counts how many of all 2^31 dithers reach it."""
     bound = {16: 2.0**14, 32: 2.0**30, 64: 2.0**44}[bits]
     v = math.fmod(level, bound) + fraction
-    stream = OneWord()
-    rounder = ring._Rounder(stream, 1, prg.word(bits))  # type: ignore[arg-type]
+    out = np.zeros(1, dtype=prg.word(bits))
 
     def rounded(dither: int) -> int:
-        stream.word = dither % 2**32
-        out = np.zeros(1, dtype=prg.word(bits))
-        rounder.add(np.array([v]), out, 2.0**32, None)
+        ring._Rounder(OneWord(dither % 2**32), 1, out.dtype, fresh=True).write(  # type: ignore[arg-type]
+            np.array([v]), out, 2.0**32, None
+        )
         return int(signed(out)[0])
 
     def share_reaching(result: int) -> Fraction:
@@ -154,11 +158,10 @@ def test_the_mean_over_every_dither_is_the_value(bits: int, level: int, fraction
 @pytest.mark.parametrize("word", [0, 1, 2, 2**31 - 2, 2**31 - 1, 2**31, 2**31 + 1, 2**32 - 2, 2**32 - 1])
 def test_integers_come_out_as_they_are(bits: int, word: int) -> None:
     """Whatever the dither, its two extremes included: it is never a whole half."""
-    stream = OneWord()
-    stream.word = word
     out = np.zeros(9, dtype=prg.word(bits))
     v = np.array([0, 1, -1, 2, -2, 3, 8191, -8191, 8192])
-    ring._Rounder(stream, 9, out.dtype).add(v.astype(np.float64), out, 2.0**32, None)  # type: ignore[arg-type]
+    rounder = ring._Rounder(OneWord(word), 9, out.dtype, fresh=False)  # type: ignore[arg-type]
+    rounder.write(v.astype(np.float64), out, 2.0**32, None)
     assert np.array_equal(signed(out), v)
 
 
@@ -179,6 +182,54 @@ def test_roundings_are_unbiased_and_independent(bits: int) -> None:
     assert abs(errors.mean()) < 5 * 0.5 / 1000
     flat = errors.ravel()
     assert abs(float(np.mean(flat[1:] * flat[:-1]))) < 5 * 0.25 / 1000
+
+
+@pytest.mark.parametrize("fraction", [0.5, 0.25, 0.9])
+def test_the_variance_of_a_sum_is_that_of_independent_roundings(fraction: float) -> None:
+    """Over many seeds, for the direction that would suffer most if laps shared their roundings: the sum of all."""
+    laps, size, seeds = 64, 16, 1000
+    encoding = one_section(32, 5, laps * size)
+    v = np.full(laps * size, 40 + fraction)
+    sums = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ring, "_LAP", size)
+        for k in range(seeds):
+            out = encoding.zeros()
+            encoding.add_encoded([v / encoding.levels], out, k.to_bytes(32, "little"))
+            sums.append(float((signed(out) - v).sum()))
+    ratio = np.square(sums).mean() / (laps * size * fraction * (1 - fraction))
+    assert 0.6 < ratio < 1.6  # laps that rounded alike would make it 64
+    assert abs(np.mean(sums)) < 5 * math.sqrt(laps * size * 0.25 / seeds)
+
+
+def test_any_two_dithers_are_independent() -> None:
+    """A lap's key is uniform like a word, so what two laps make of one word is any pair, equally often.
+
+    Counted for the two highest bits of the words, which decide how 0.25, 0.5 and 0.75 are rounded.
+    """
+
+    class Words:
+        def __init__(self, *words: int) -> None:
+            self.rest = b"".join(word.to_bytes(4, "little") for word in words)
+
+        def read_into(self, room: memoryview, count: int) -> None:
+            room[:count], self.rest = self.rest[:count], self.rest[count:]
+
+    def rounded(word: int, key: int, v: float) -> tuple[int, int]:
+        out = np.zeros(2, dtype="<u4")
+        rounder = ring._Rounder(Words(word, key), 2, out.dtype, fresh=True)  # type: ignore[arg-type]
+        rounder.write(np.full(2, v), out, 2.0**32, None)
+        return int(out[0]), int(out[1])
+
+    quarters = [q << 30 | 12_345 for q in range(4)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ring, "_LAP", 1)
+        for v in (0.25, 0.5, 0.75):
+            pairs = [rounded(word, key, v) for word in quarters for key in quarters]
+            for first in (0, 1):
+                for second in (0, 1):
+                    share = (v if first else 1 - v) * (v if second else 1 - v)
+                    assert pairs.count((first, second)) == 16 * share
 
 
 def test_another_seed_rounds_otherwise_and_the_same_seed_alike() -> None:
@@ -206,7 +257,7 @@ def test_zero_stays_zero(bits: int) -> None:
 
 @pytest.mark.parametrize("bits", BITS)
 @pytest.mark.parametrize("kind", [np.float32, np.float64])
-@pytest.mark.parametrize("lengths", [(1,), (CHUNK - 1, 2), (CHUNK, 1, 3), (CHUNK + 1, 2 * CHUNK)])
+@pytest.mark.parametrize("lengths", [(1,), (CHUNK - 1, 2), (CHUNK, 1, 3), (CHUNK + 1, 2 * CHUNK), (7, 6 * CHUNK, 5)])
 def test_chunks_and_sections(bits: int, kind: type[Any], lengths: tuple[int, ...]) -> None:
     rng = np.random.default_rng(3)
     encoding = Encoding(bits, 9, tuple(Section(n, b) for n, b in zip(lengths, (1.0, 0.3, 50.0), strict=False)))
@@ -217,22 +268,27 @@ def test_chunks_and_sections(bits: int, kind: type[Any], lengths: tuple[int, ...
     encoding.add_encoded(values, out, SEED)
     expected = unchunked(encoding, values, SEED)
     assert np.array_equal(out - before, expected.astype(encoding.dtype))
+    encoding.put_encoded(values, before, SEED)
+    assert np.array_equal(before, expected.astype(encoding.dtype))
     assert all(np.array_equal(a, b) for a, b in zip(values, kept, strict=True))
 
 
 @given(
     chunk=st.integers(1, 40),
+    lap=st.sampled_from([8, 16, 64]),
     lengths=st.lists(st.integers(1, 50), min_size=1, max_size=4),
     bits=st.sampled_from(BITS),
 )
 @settings(deadline=None, max_examples=60)
-def test_the_size_of_a_chunk_changes_nothing(chunk: int, lengths: list[int], bits: int) -> None:
+def test_the_size_of_a_chunk_changes_nothing(chunk: int, lap: int, lengths: list[int], bits: int) -> None:
     encoding = Encoding(bits, 4, tuple(Section(n, 1.0) for n in lengths))
     values = [np.linspace(-1.2, 1.2, n) for n in lengths]
     whole, pieces = encoding.zeros(), encoding.zeros()
-    encoding.add_encoded(values, whole, SEED)
-    decoded = encoding.decode(whole)
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ring, "_LAP", lap)
+        encoding.add_encoded(values, whole, SEED)
+        decoded = encoding.decode(whole)
+        assert np.array_equal(signed(whole), unchunked(encoding, values, SEED))
         patch.setattr(ring, "_CHUNK", chunk)
         encoding.add_encoded(values, pieces, SEED)
         again = encoding.decode(pieces)

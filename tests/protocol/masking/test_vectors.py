@@ -16,14 +16,17 @@ import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 PUBLISHED = Path(__file__).resolve().parents[2] / "vectors" / "masking.json"
+LAP = 2**14
 FORMATS = {16: "H", 32: "I", 64: "Q"}
 ABOUT = (
     "Masking. Hexadecimal strings are bytes; words are little-endian. prg: AES-256-CTR, key = seed, initial counter "
     "block zero; sha256 is over all bytes of the stream, head and tail are its ends. encoding: values are C99 "
     "hexadecimal floats; scale = levels / bound * 2^32; word i = round-half-even((clip(x) * scale + d) / 2^32) mod "
     "2^w, all in IEEE double, where d is 32-bit word i of the rounding seed's stream, or-ed with 1, read as signed; "
-    "decoded is the word read as signed, times (bound / levels). masks: masked = value + streams of plus - streams of "
-    "minus, mod 2^w."
+    "with q = floor(i / 2^14) > 0, word (i mod 2^14) xor word 2^14 + q - 1 takes the place of word i; decoded is the "
+    "word read as signed, times (bound / levels). long_encoding: coordinate i of one section with bound 1 has the "
+    "value ((i * 7919) mod 20011 - 10005) / 10007; sha256 is over the words. masks: masked = value + streams of plus - "
+    "streams of minus, mod 2^w."
 )
 
 
@@ -53,7 +56,9 @@ def levels_of(bits: int, cap: int) -> int:
 
 def encode(bits: int, cap: int, sections: list[tuple[int, float]], values: list[list[float]], seed: bytes) -> list[int]:
     """The encoded integers, not yet reduced modulo 2^w."""
-    dither = [word | 1 for word in words_of(keystream(seed, 4 * sum(length for length, _ in sections)), 32)]
+    dimension = sum(length for length, _ in sections)
+    stream = words_of(keystream(seed, 4 * (LAP + dimension // LAP + 1)), 32)
+    dither = [(stream[i % LAP] ^ (stream[LAP + i // LAP - 1] if i >= LAP else 0)) | 1 for i in range(dimension)]
     out: list[int] = []
     for (_, bound), numbers in zip(sections, values, strict=True):
         scale = levels_of(bits, cap) / bound * 2.0**32
@@ -62,6 +67,13 @@ def encode(bits: int, cap: int, sections: list[tuple[int, float]], values: list[
             real = max(-bound, min(bound, x)) * scale + float(d - 2**32 if d >= 2**31 else d)
             out.append(round(Fraction(real) / 2**32))
     return out
+
+
+LONG = 50_001
+
+
+def long_values() -> list[float]:
+    return [((i * 7919) % 20011 - 10005) / 10007 for i in range(LONG)]
 
 
 def make_vectors() -> dict[str, Any]:
@@ -108,6 +120,19 @@ def make_vectors() -> dict[str, Any]:
                 "decoded": [(word * scale).hex() for word, scale in zip(words, unit, strict=True)],
             }
         )
+    long_encoding = []
+    for bits in (16, 32, 64):
+        words = encode(bits, 16, [(LONG, 1.0)], [long_values()], seeds[1])
+        digest = hashlib.sha256(bytes_of(words, bits)).hexdigest()
+        long_encoding.append(
+            {
+                "modulus_bits": bits,
+                "cohort_cap": 16,
+                "dimension": LONG,
+                "rounding_seed": seeds[1].hex(),
+                "sha256": digest,
+            }
+        )
     masks = []
     for bits in (16, 32, 64):
         value = [0, 1, 2**bits - 1, 2 ** (bits - 1), 2 ** (bits - 1) - 1, 12_345, 54_321]
@@ -125,7 +150,7 @@ def make_vectors() -> dict[str, Any]:
                     "masked": bytes_of(masked, bits).hex(),
                 }
             )
-    return {"about": ABOUT, "prg": prg, "encoding": encoding, "masks": masks}
+    return {"about": ABOUT, "prg": prg, "encoding": encoding, "long_encoding": long_encoding, "masks": masks}
 
 
 def published() -> dict[str, Any]:
@@ -166,6 +191,17 @@ def test_encoding(index: int) -> None:
     assert out.tobytes().hex() == vector["words"]
     decoded = [float(x).hex() for section in encoding.decode(out) for x in section]
     assert [float.fromhex(x) for x in decoded] == [float.fromhex(x) for x in vector["decoded"]]
+
+
+@pytest.mark.parametrize("index", range(3))
+def test_long_encoding(index: int) -> None:
+    from protocol.masking.ring import Encoding, Section
+
+    vector = published()["long_encoding"][index]
+    encoding = Encoding(vector["modulus_bits"], vector["cohort_cap"], (Section(vector["dimension"], 1.0),))
+    out = encoding.zeros()
+    encoding.add_encoded([np.array(long_values())], out, bytes.fromhex(vector["rounding_seed"]))
+    assert hashlib.sha256(out.tobytes()).hexdigest() == vector["sha256"]
 
 
 @pytest.mark.parametrize("index", range(12))

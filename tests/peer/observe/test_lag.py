@@ -1,0 +1,77 @@
+"""The ticker notices a blocked loop, by its own clock or a given one, and leaves nothing running."""
+
+import asyncio
+import time
+
+import pytest
+
+from peer.observe.lag import LoopLag
+
+
+class Clock:
+    """A clock that stands still unless told."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+async def ticked(lag: LoopLag, count: int) -> None:
+    """Let the loop turn until ``count`` more ticks have come."""
+    wanted = lag.ticks + count
+    while lag.ticks < wanted:  # noqa: ASYNC110  (the loop's turns are what is waited for)
+        await asyncio.sleep(0)
+
+
+async def test_a_blocked_loop_is_noticed() -> None:
+    async with LoopLag() as lag:
+        await ticked(lag, 3)
+        time.sleep(0.08)
+        await ticked(lag, 1)
+    assert lag.longest_ms > 75
+
+
+async def test_the_largest_gap_beyond_the_tick_is_kept() -> None:
+    clock = Clock()
+    async with LoopLag(tick_s=0.001, clock=clock) as lag:
+        for gap_ms in (1, 31, 11, 21):
+            clock.now += gap_ms / 1e3
+            await ticked(lag, 1)
+    assert lag.longest_ms == pytest.approx(30.0)
+    assert lag.ticks == 4
+
+
+async def test_nothing_late_is_nothing() -> None:
+    clock = Clock()
+    async with LoopLag(clock=clock) as lag:
+        await ticked(lag, 5)
+    assert lag.longest_ms == 0.0
+
+
+async def test_a_gap_that_lasts_to_the_end_counts() -> None:
+    clock = Clock()
+    async with LoopLag(tick_s=0.001, clock=clock) as lag:
+        await ticked(lag, 1)
+        clock.now += 0.061
+    assert lag.longest_ms == pytest.approx(60.0)
+
+
+async def test_it_stops_when_the_block_ends_even_by_an_error() -> None:
+    lag = LoopLag()
+    with pytest.raises(KeyError):
+        async with lag:
+            raise KeyError
+    before = lag.ticks
+    async with LoopLag() as other:
+        await ticked(other, 5)
+    assert lag.ticks == before
+
+
+async def test_it_watches_one_block_at_a_time() -> None:
+    async with LoopLag() as lag:
+        with pytest.raises(RuntimeError, match="one block"):
+            await lag.__aenter__()
+    async with lag:  # and again afterwards
+        await ticked(lag, 1)

@@ -1,0 +1,353 @@
+"""The node as a whole: what reaches which machine, what is refused without a trace, time, restarts, leaving."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from protocol import reports
+from protocol.aggregation.phases import AbstainReason, DeclineReason
+from protocol.base.errors import Refusal, Refused
+from protocol.base.ids import Lineage, RoundId, TaskId
+from protocol.base.limits import KEM_EPOCH_S, MAX_TASKS
+from protocol.effects import Effect, Report, SaveCheckpoint, SaveTask, Send, Work
+from protocol.events import (
+    AddressesChanged,
+    Event,
+    MessageReceived,
+    PeerFound,
+    SendFailed,
+    Stopping,
+    TaskIntroduced,
+    TimePassed,
+    WorkDone,
+    WorkFailed,
+)
+from protocol.node import Node, Restored
+from protocol.training.catalogue import signed_bytes
+from protocol.training.state import digest, initial_state
+from protocol.training.task import SignedTask, Task
+from protocol.wire import messages as m
+from tests.protocol.world import START, World, make_task
+
+NOW = START
+TASK = make_task()
+
+
+class Desk:
+    """One node, everybody else by hand."""
+
+    def __init__(self, size: int = 5, known: bool = True) -> None:
+        self.world = World(size, "node")
+        for peer in self.world.peers[1:]:
+            self.world.start(peer)
+        self.others = [p.node.descriptor for p in self.world.peers[1:] if p.node is not None]
+        self.start(Restored())
+        if known:
+            for descriptor in self.others:
+                self.do(PeerFound(descriptor))
+
+    def start(self, restored: Restored, now: float = NOW) -> list[Effect]:
+        self.node = Node(self.world.peers[0].surroundings, ("10.0.0.1:1",), restored, now)
+        return self.do(TimePassed(), now)
+
+    def do(self, event: Event, now: float = NOW) -> list[Effect]:
+        return self.node.handle(event, now)
+
+    def hear(self, message: m.Message, now: float = NOW, sender: int = 0) -> list[Effect]:
+        return self.do(MessageReceived(self.others[sender], message), now)
+
+    def work(self, effects: list[Effect], now: float = NOW) -> list[Effect]:
+        """Everything but work, which is carried out, and what follows from it."""
+        out, queue = [], list(effects)
+        while queue:
+            effect = queue.pop(0)
+            if isinstance(effect, Work):
+                try:
+                    queue += self.do(WorkDone(effect.key, effect.job.run()), now)
+                except Refused as error:
+                    queue += self.do(WorkFailed(effect.key, error), now)
+            else:
+                out.append(effect)
+        return out
+
+    def end_rounds(self) -> None:
+        """Every round under way ends with nothing published; what follows, follows from the next event."""
+        for state in list(self.node.rounds._rounds.values()):
+            self.node.rounds._end(state, AbstainReason.COHORT_TOO_SMALL, NOW)
+
+    def signed(self, task: Task) -> SignedTask:
+        key = self.world.peers[0].keyring.signing
+        return SignedTask(task, key.public_bytes, key.sign(signed_bytes(task.encode())))
+
+    def introduce(self, task: Task = TASK) -> list[Effect]:
+        state = initial_state(task, np.zeros(task.dimension, np.float32))
+        return self.work(self.do(TaskIntroduced(self.signed(task), state)))
+
+
+def said(effects: list[Effect], kind: type | None = None) -> list[Any]:
+    messages = [e.message for e in effects if isinstance(e, Send)]
+    return [x for x in messages if kind is None or isinstance(x, kind)]
+
+
+def told(effects: list[Effect], kind: type) -> list[Any]:
+    return [e.item for e in effects if isinstance(e, Report) and isinstance(e.item, kind)]
+
+
+def checkpoint(age: int, task: Task = TASK) -> m.Checkpoint:
+    return m.Checkpoint(task.id, age, initial_state(task, np.full(3, 0.5, np.float32)))
+
+
+def walk(age: int, **changes: Any) -> m.Walk:
+    return replace(m.Walk(7, 0, Lineage(b"w" * 8), False, checkpoint(age)), **changes)
+
+
+def gossip(*heads: m.Head, tasks: tuple[TaskId, ...] = ()) -> m.Gossip:
+    return m.Gossip(1, (), (), heads, tasks)
+
+
+def head(age: int, walk: int = 0) -> m.Head:
+    return m.Head(TASK.id, age, digest(checkpoint(age)), walk, Lineage(b"w" * 8), 0.0)
+
+
+# --- tasks and their first round ----------------------------------------------------------------------------------
+
+
+def test_an_introduced_task_is_kept_and_its_first_round_begins() -> None:
+    desk = Desk()
+    effects = desk.introduce()
+    assert isinstance(effects[0], SaveTask)
+    assert told(effects, reports.WalkStarted)
+    assert any(isinstance(e, SaveCheckpoint) for e in effects)
+    (offer,) = said(effects, m.Offer)
+    assert (offer.task, offer.age, offer.depth) == (TASK.id, 0, 1)
+
+
+def test_a_task_is_introduced_once() -> None:
+    desk = Desk()
+    desk.introduce()
+    again = desk.introduce()
+    assert not told(again, reports.WalkStarted)
+    assert not said(again, m.Offer)
+    desk = Desk()
+    desk.hear(m.GossipReply(1, (), (), (), (TASK.id,)))  # it comes by gossip first, and its walk is elsewhere
+    reply = m.TaskReply(TASK.encode(), desk.signed(TASK).submitter_key, desk.signed(TASK).signature)
+    assert told(desk.hear(reply), reports.TaskAdopted)
+    assert told(desk.introduce(), reports.WalkStarted)
+
+
+def test_waiting_is_told_and_tried_again_each_period() -> None:
+    desk = Desk(size=3)
+    effects = desk.introduce()
+    assert told(effects, reports.Waiting) == [reports.Waiting(TASK.id, 1)]
+    assert not said(effects, m.Offer)
+    when, why = min(desk.node.next_deadline(NOW), (NOW + 1, ""))
+    assert when > NOW or "gossip" in why
+    later = desk.do(TimePassed(), NOW + 1)
+    assert told(later, reports.Waiting) == [reports.Waiting(TASK.id, 1)]
+
+
+# --- what is refused ----------------------------------------------------------------------------------------------
+
+
+REFUSED: dict[str, Any] = {
+    "task": m.TaskReply(TASK.encode(), bytes(32), bytes(64)),
+    "model_reply": m.ModelReply(checkpoint(3)),
+    "accept": m.Accept(RoundId(bytes(16)), False),
+    "decline": m.Decline(RoundId(bytes(16)), 0),
+    "abstain": m.Abstain(RoundId(bytes(16)), 0),
+    "parameters": m.Parameters(RoundId(bytes(16)), checkpoint(3)),
+    "partial": m.Partial(RoundId(bytes(16)), 1, 3, (), bytes(24)),
+    "a head beyond the last age": gossip(head(5), head(21)),
+    "a head of another walk": gossip(head(5, walk=1)),
+    "a walk beyond the last age": walk(21),
+    "a walk of another index": walk(3, walk=1),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_refused_message_leaves_nothing_but_its_count(name: str) -> None:
+    desk = Desk()
+    desk.introduce()
+    entry = desk.node.tasks.get(TASK.id)
+    assert entry is not None
+    before = (dict(entry.walks._traces), entry.walks.newest, entry.asked, desk.node.rounds._taken.copy())
+    effects = desk.hear(REFUSED[name], NOW + 0.01)
+    (refused,) = told(effects, reports.MessageRefused)
+    assert refused.sender == desk.others[0].peer
+    assert refused.reason in (Refusal.NOT_EXPECTED, Refusal.MALFORMED)
+    assert said(effects) == []
+    after = (dict(entry.walks._traces), entry.walks.newest, entry.asked, desk.node.rounds._taken.copy())
+    assert after == before
+
+
+def test_an_offer_outside_its_task() -> None:
+    desk = Desk()
+    desk.introduce()
+    offer = m.Offer(
+        RoundId(bytes(16)), TASK.id, 1, 20, bytes(32), 3, 4, 2, 1, 1, 4, 8.0, 0, 9, 0, Lineage(bytes(8)), ()  # type: ignore[arg-type]
+    )  # fmt: skip
+    assert told(desk.hear(offer), reports.MessageRefused)[0].reason is Refusal.MALFORMED
+    assert told(desk.hear(replace(offer, age=3, walk=1)), reports.MessageRefused)[0].reason is Refusal.MALFORMED
+
+
+def test_an_unknown_task_is_declined_and_asked_for() -> None:
+    desk = Desk()
+    offer = m.Offer(
+        RoundId(bytes(16)), TASK.id, 1, 0, bytes(32), 3, 4, 2, 1, 1, 4, 8.0, 0, 9, 0, Lineage(bytes(8)), ()  # type: ignore[arg-type]
+    )  # fmt: skip
+    assert said(desk.hear(offer)) == [m.Decline(offer.round, DeclineReason.UNKNOWN_TASK), m.TaskRequest((TASK.id,))]
+    desk = Desk()
+    assert said(desk.hear(walk(3))) == [m.WalkAck(7, False), m.TaskRequest((TASK.id,))]
+
+
+def test_too_many_tasks_of_ones_own_is_an_error_of_ones_own() -> None:
+    desk = Desk()
+    for i in range(MAX_TASKS):
+        desk.introduce(make_task(standard_seed=i))
+    with pytest.raises(Refused):
+        desk.introduce(make_task(standard_seed=MAX_TASKS))
+
+
+def test_work_that_no_machine_asked_for_is_a_bug_of_ours() -> None:
+    desk = Desk()
+    with pytest.raises(AssertionError, match="no such work"):
+        desk.do(WorkDone(("nonsense",), None))
+
+
+# --- walks --------------------------------------------------------------------------------------------------------
+
+
+def test_a_walk_is_taken_up_and_its_round_begins() -> None:
+    desk = Desk()
+    desk.introduce()
+    desk.end_rounds()
+    effects = desk.work(desk.hear(walk(3, lineage=Lineage(b"z" * 8))))
+    assert said(effects, m.WalkAck) == [m.WalkAck(7, True)]
+    assert {o.age for o in said(effects, m.Offer)} == {3}
+    entry = desk.node.tasks.get(TASK.id)
+    assert entry is not None
+    assert entry.walks.newest is not None
+    assert entry.walks.newest.checkpoint.age == 3
+
+
+@pytest.mark.parametrize("why", ["gate", "refusal", "stopping"])
+def test_a_walk_is_not_taken_up_by_who_cannot_be_its_root(why: str) -> None:
+    desk = Desk()
+    application = desk.world.peers[0].application
+    if why == "refusal":
+        application.refusal = "no"
+    desk.introduce()
+    if why == "gate":
+        application.closed = "on battery"
+    if why == "stopping":
+        desk.do(Stopping())
+    assert said(desk.hear(walk(3)), m.WalkAck) == [m.WalkAck(7, False)]
+
+
+def test_a_model_that_is_none_is_refused_and_asked_for_again() -> None:
+    desk = Desk()
+    desk.introduce()
+    effects = desk.hear(gossip(head(5)), NOW + 10)
+    assert said(effects, m.ModelRequest) == [m.ModelRequest(TASK.id, 1)]
+    short = m.Checkpoint(TASK.id, 5, bytes(8))
+    refused = told(desk.work(desk.hear(m.ModelReply(short), NOW + 10), NOW + 10), reports.MessageRefused)
+    assert refused[0].reason is Refusal.WRONG_LENGTH
+    assert said(desk.hear(gossip(head(5)), NOW + 20, sender=1), m.ModelRequest)
+
+
+def test_a_hand_over_that_fails_goes_to_another() -> None:
+    desk = Desk()
+    desk.introduce()
+    desk.end_rounds()
+    effects = desk.do(TimePassed(), NOW + 0.001)
+    (first,) = [e for e in effects if isinstance(e, Send) and isinstance(e.message, m.Walk)]
+    again = desk.do(SendFailed(first.to.peer, first.message), NOW + 0.002)
+    (second,) = [e for e in again if isinstance(e, Send) and isinstance(e.message, m.Walk)]
+    assert second.to.peer != first.to.peer
+    assert second.message.checkpoint == first.message.checkpoint
+
+
+# --- time ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_node_left_alone_asks_for_no_time_that_has_passed() -> None:
+    """Following its own deadlines for an hour, it is called a bounded number of times."""
+    desk = Desk()
+    desk.introduce()
+    now, calls = NOW, 0
+    while now < NOW + 3600:
+        when, why = desk.node.next_deadline(now)
+        now = max(now + 1e-4, when)
+        desk.work(desk.do(TimePassed(), now), now)
+        calls += 1
+        assert calls < 40_000, why
+
+
+def test_the_descriptor_is_renewed_at_half_its_life_and_the_key_each_epoch() -> None:
+    desk = Desk()
+    first, half = desk.node.descriptor, desk.world.settings.descriptor_lifetime_s / 2
+    desk.do(TimePassed(), NOW + half - 1)
+    assert desk.node.descriptor is first
+    desk.do(TimePassed(), NOW + half)
+    second = desk.node.descriptor
+    assert second.expires > first.expires
+    assert second.kem_epoch == first.kem_epoch
+    assert second.incarnation == first.incarnation
+    desk.do(TimePassed(), NOW + KEM_EPOCH_S)
+    assert desk.node.descriptor.kem_epoch > first.kem_epoch
+
+
+def test_new_addresses_and_refuted_rumours_raise_the_incarnation() -> None:
+    desk = Desk()
+    desk.do(AddressesChanged(("10.9.9.9:9",)))
+    assert desk.node.descriptor.addresses == ("10.9.9.9:9",)
+    assert desk.node.descriptor.incarnation == 2
+    rumour = m.Rumour(desk.node.peer, 2, 1)
+    desk.hear(m.Gossip(1, (), (rumour,), (), ()))
+    assert desk.node.descriptor.incarnation == 3
+    assert desk.node.membership.incarnation == 3
+
+
+# --- restarts and leaving -----------------------------------------------------------------------------------------
+
+
+def test_what_was_restored_is_there_and_what_was_under_way_is_not() -> None:
+    desk = Desk()
+    round_id = RoundId(b"r" * 16)
+    restored = Restored(
+        4, (desk.signed(TASK),), (checkpoint(7),), {round_id: NOW + 60}, frozenset(), tuple(desk.others)
+    )
+    effects = desk.work(desk.start(restored))
+    assert not any(isinstance(e, SaveTask) for e in effects)
+    assert desk.node.descriptor.incarnation == 4
+    assert len(desk.node.membership.alive()) == 4
+    entry = desk.node.tasks.get(TASK.id)
+    assert entry is not None
+    assert entry.walks.newest is not None
+    assert entry.walks.newest.checkpoint.age == 7
+    assert not entry.walks.busy
+    assert desk.node.rounds._taken == {round_id: NOW + 60}
+
+
+def test_a_model_of_a_task_that_is_gone_is_not_restored() -> None:
+    desk = Desk()
+    assert desk.work(desk.start(Restored(2, (), (checkpoint(7),)))) is not None
+    assert desk.node.tasks.entries() == []
+
+
+def test_stopping_hands_over_says_goodbye_and_starts_nothing_more() -> None:
+    desk = Desk()
+    desk.introduce()
+    effects = desk.do(Stopping(), NOW + 0.01)
+    assert told(effects, reports.RoundEnded)[0].reason == "the peer was leaving"
+    (walk_on,) = said(effects, m.Walk)
+    assert walk_on.retry
+    assert said(effects, m.Leave)
+    assert not desk.node.idle
+    to = next(e.to for e in effects if isinstance(e, Send) and isinstance(e.message, m.Walk))
+    desk.do(MessageReceived(to, m.WalkAck(walk_on.nonce, True)), NOW + 0.02)
+    assert desk.node.idle
+    assert said(desk.do(TimePassed(), NOW + 5)) == []
+    assert desk.node.next_deadline(NOW + 5)[0] == float("inf")
