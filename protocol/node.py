@@ -337,9 +337,7 @@ class Node:
                 entry.walks.put_back(model, now + self._given.settings.gossip_period_s)
                 return [*effects, Report(reports.Waiting(task.id, task.minimum_cohort - live))]
             entry.walks.round_begun(model.walk, model.lineage, model.checkpoint.age, now)
-            planned = planned_cohort(
-                self.membership.size_estimate(), task.cohort, task.minimum_cohort, task.branching
-            )
+            planned = planned_cohort(self.membership.size_estimate(), task.cohort, task.minimum_cohort, task.branching)
             effects += self.rounds.start(task, model, planned, now)
         return effects
 

@@ -1,7 +1,7 @@
 """The round machine: every round in which this peer takes part, as a child, a parent or the root.
 
-Neighbours: ``node`` feeds it and carries its ``outcomes`` to the walks; ``inviting`` fills children's places,
-``combining`` orders the work, ``round`` holds the state, ``privacy.guard`` the rule.
+Neighbours: ``node`` feeds it and carries its ``outcomes`` to the walks; ``opening`` makes a round's first state,
+``inviting`` fills children's places, ``combining`` orders the work, ``privacy.guard`` holds the rule.
 Invariants: a round's id is persisted before it is entered, and it is never entered again; at most one partial of it
 leaves; what a partial or a published total holds is fixed when combining starts; every round ends by its deadline.
 """
@@ -10,20 +10,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from protocol import reports
-from protocol.aggregation import combining, inviting
+from protocol.aggregation import combining, inviting, opening
 from protocol.aggregation.lineage import check_ancestors
 from protocol.aggregation.phases import AbstainReason, DeclineReason, Phase, Place, advance
 from protocol.aggregation.ports import Ports
 from protocol.aggregation.round import Child, Recording, Round
 from protocol.aggregation.seeds import check_groups
-from protocol.aggregation.shape import RING, height
-from protocol.application import Freshness, modulus_of, sections_of
+from protocol.aggregation.shape import RING
+from protocol.application import Freshness
 from protocol.base.errors import Refusal, Refused
 from protocol.base.ids import PeerId, RoundId, TaskId
 from protocol.base.limits import MAX_BUDGET_S, MAX_ROUNDS_AT_ONCE
 from protocol.effects import Effect, PersistRound, Report, Send
 from protocol.identity.descriptor import Descriptor
-from protocol.masking.ring import Encoding
 from protocol.training.state import Model
 from protocol.training.task import RoundKind, Task
 from protocol.training.update import Identify, Published
@@ -56,28 +55,7 @@ class RoundMachine:
 
     def start(self, task: Task, model: Model, planned: int, now: float) -> list[Effect]:
         """Begin a round as root from ``model``, planned for ``planned`` contributions, this peer's included."""
-        settings = self._ports.settings
-        kind = task.kind_at(model.checkpoint.age)
-        encoding = _encoding(task, kind, planned)
-        levels = height(0, planned, task.branching, task.collusion_threshold)
-        transfer = 2 * encoding.nbytes / settings.link_bytes_per_s
-        budget = settings.round_budget_s + levels * (settings.hop_allowance_s + transfer)
-        state = Round(
-            id=RoundId(self._ports.entropy.token(16)),
-            task=task,
-            kind=kind,
-            age=model.checkpoint.age,
-            digest=model.digest,
-            walk=model.walk,
-            lineage=model.lineage,
-            depth=0,
-            cap=planned,
-            cohort_cap=planned,
-            encoding=encoding,
-            started=now,
-            deadline=now + min(budget, MAX_BUDGET_S),
-            checkpoint=model.checkpoint,
-        )
+        state = opening.at_root(self._ports, task, model, planned, now)
         if self._objection_of_records(state) is not None:
             return self._end(state, AbstainReason.NO_CONTRIBUTION, now)
         return self._enter(state, 0, RING, now, [])
@@ -91,27 +69,7 @@ class RoundMachine:
         state = None
         reason = self._objection(offer, task, agreed)
         if reason is None and task is not None:
-            kind = RoundKind(offer.kind)
-            encoding = _encoding(task, kind, offer.cohort_cap)
-            arrival = ports.transfer_s(sender.peer, encoding.nbytes)
-            state = Round(
-                id=offer.round,
-                task=task,
-                kind=kind,
-                age=offer.age,
-                digest=offer.digest,
-                walk=offer.walk,
-                lineage=offer.lineage,
-                depth=offer.depth,
-                cap=offer.cap,
-                cohort_cap=offer.cohort_cap,
-                encoding=encoding,
-                started=now,
-                deadline=now + min(offer.budget_s, MAX_BUDGET_S) - ports.settings.hop_allowance_s - arrival,
-                offer=offer,
-                parent=sender,
-                checkpoint=held,
-            )
+            state = opening.at_invitee(ports, sender, offer, task, held, now)
             reason = self._objection_of_records(state)
             if reason is None and state.deadline <= now:
                 reason = DeclineReason.TOO_LATE
@@ -143,16 +101,7 @@ class RoundMachine:
             return DeclineReason.BUSY
         if self._ports.application.gate() is not None:
             return DeclineReason.GATE_CLOSED
-        fits = (
-            offer.collusion_threshold == task.collusion_threshold
-            and offer.minimum_cohort == task.minimum_cohort
-            and offer.branching == task.branching
-            and offer.kind == task.kind_at(offer.age)
-            and offer.depth >= 1
-            and 1 <= offer.cap < offer.cohort_cap <= task.cohort
-            and 0 <= offer.slice_low <= offer.slice_high <= RING
-        )
-        return None if fits else DeclineReason.BAD_SHAPE
+        return None if opening.fits(offer, task) else DeclineReason.BAD_SHAPE
 
     def _objection_of_records(self, state: Round) -> DeclineReason | None:
         """Why this peer's records cannot answer; notes whether the answer is deterministic."""
@@ -445,7 +394,3 @@ class RoundMachine:
 
 def _use(state: Round) -> bytes:
     return combining.use_key(state.task, state.kind, state.digest)
-
-
-def _encoding(task: Task, kind: RoundKind, cohort_cap: int) -> Encoding:
-    return Encoding(modulus_of(task, kind), cohort_cap, sections_of(task, kind))

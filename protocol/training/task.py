@@ -178,7 +178,6 @@ class Task:
         if problems:
             raise ConfigurationError(problems)
 
-
     def _too_large(self) -> list[str]:
         """What would not fit into a message."""
         problems = []

@@ -1,0 +1,236 @@
+"""The tasks of one peer: how they come in, what is asked for, and what nobody asked for."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from protocol import reports
+from protocol.application import Freshness
+from protocol.base.entropy import SeededEntropy
+from protocol.base.errors import Refusal, Refused
+from protocol.base.ids import Lineage, TaskId
+from protocol.base.limits import MAX_TASKS
+from protocol.base.settings import LAN
+from protocol.effects import Effect, Report, SaveTask, Send, Work
+from protocol.training import state
+from protocol.training.catalogue import ASK_AGAIN_S, Catalogue, signed_bytes
+from protocol.training.task import SignedTask, Task
+from protocol.wire.messages import Checkpoint, Head, ModelReply, ModelRequest, TaskReply, TaskRequest
+from tests.protocol.aggregation.bench import make_network
+from tests.protocol.world import ToyApplication, make_task
+
+NOW = 1_800_000_000.0
+MEMBERS = make_network("catalogue", 4)[1]
+ONE, TWO = (m.descriptor for m in MEMBERS[:2])
+TASK = make_task()
+
+
+def signed(task: Task, by: int = 3) -> SignedTask:
+    key = MEMBERS[by].keyring.signing
+    return SignedTask(task, key.public_bytes, key.sign(signed_bytes(task.encode())))
+
+
+def catalogue(application: ToyApplication | None = None) -> Catalogue:
+    entropy = SeededEntropy("catalogue")
+    return Catalogue(application or ToyApplication(entropy), entropy, LAN)
+
+
+def said(effects: list[Effect]) -> list[Any]:
+    return [e.message for e in effects if isinstance(e, Send)]
+
+
+def reply(task: Task, **changes: Any) -> TaskReply:
+    s = signed(task)
+    return replace(TaskReply(task.encode(), s.submitter_key, s.signature), **changes)
+
+
+def checkpoint(age: int, value: float = 0.0) -> Checkpoint:
+    return Checkpoint(TASK.id, age, state.initial_state(TASK, np.full(3, value, np.float32)))
+
+
+# --- tasks --------------------------------------------------------------------------------------------------------
+
+
+def test_a_task_is_saved_and_told_of_once() -> None:
+    c = catalogue()
+    entry, effects = c.adopt(signed(TASK), NOW)
+    assert isinstance(effects[0], SaveTask)
+    assert effects[1] == Report(reports.TaskAdopted(TASK, None))
+    assert c.adopt(signed(TASK), NOW) == (entry, [])
+    assert c.ids() == [TASK.id]
+    fresh = catalogue()
+    assert not any(isinstance(e, SaveTask) for e in fresh.adopt(signed(TASK), NOW, save=False)[1])
+
+
+def test_a_task_heard_of_is_asked_for_from_one_peer_at_a_time() -> None:
+    c = catalogue()
+    assert said(c.hear_of(ONE, (TASK.id,), NOW)) == [TaskRequest((TASK.id,))]
+    assert c.hear_of(TWO, (TASK.id,), NOW + ASK_AGAIN_S - 0.1) == []
+    assert said(c.hear_of(TWO, (TASK.id,), NOW + ASK_AGAIN_S)) == [TaskRequest((TASK.id,))]
+    with pytest.raises(Refused) as late:  # the first one's answer comes too late
+        c.on_task_reply(ONE, reply(TASK), NOW + ASK_AGAIN_S)
+    assert late.value.reason is Refusal.NOT_EXPECTED
+    c.on_task_reply(TWO, reply(TASK), NOW + ASK_AGAIN_S)
+    assert c.hear_of(ONE, (TASK.id,), NOW + 100) == []
+
+
+def test_what_was_not_asked_for_is_not_taken() -> None:
+    c = catalogue()
+    with pytest.raises(Refused) as unasked:
+        c.on_task_reply(ONE, reply(TASK), NOW)
+    assert unasked.value.reason is Refusal.NOT_EXPECTED
+    c.hear_of(ONE, (TASK.id,), NOW)
+    with pytest.raises(Refused) as another:
+        c.on_task_reply(ONE, reply(make_task(steps=3)), NOW)
+    assert another.value.reason is Refusal.NOT_EXPECTED
+    assert c.ids() == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"signature": bytes(64)}, Refusal.BAD_SIGNATURE),
+        ({"submitter_key": MEMBERS[2].keyring.signing.public_bytes}, Refusal.BAD_SIGNATURE),
+        ({"encoding": b"\x90"}, Refusal.MALFORMED),
+    ],
+)
+def test_a_task_that_nobody_signed(changes: dict[str, Any], reason: Refusal) -> None:
+    c = catalogue()
+    c.hear_of(ONE, (TASK.id,), NOW)
+    with pytest.raises(Refused) as refused:
+        c.on_task_reply(ONE, reply(TASK, **changes), NOW)
+    assert refused.value.reason is reason
+    assert c.ids() == []
+
+
+def test_a_task_signed_for_something_else() -> None:
+    key = MEMBERS[3].keyring.signing
+    c = catalogue()
+    with pytest.raises(Refused):
+        c.adopt(SignedTask(TASK, key.public_bytes, key.sign(TASK.encode())), NOW)
+
+
+def test_tasks_are_bounded() -> None:
+    c = catalogue()
+    for i in range(MAX_TASKS):
+        c.adopt(signed(make_task(standard_seed=i + 1)), NOW)
+    with pytest.raises(Refused) as full:
+        c.adopt(signed(TASK), NOW)
+    assert full.value.reason is Refusal.BUSY
+    assert c.hear_of(ONE, (TASK.id,), NOW) == []
+    # questions under way count, so that a flood of ids is not remembered either
+    c = catalogue()
+    flood = tuple(TaskId(i.to_bytes(16, "big")) for i in range(1000))
+    (request,) = said(c.hear_of(ONE, flood, NOW))
+    assert len(request.tasks) == MAX_TASKS
+    assert c.hear_of(TWO, flood, NOW) == []
+
+
+def test_a_request_is_answered_with_what_is_held() -> None:
+    c = catalogue()
+    c.adopt(signed(TASK), NOW)
+    asked = TaskRequest((TaskId(bytes(16)), TASK.id, TASK.id))
+    assert said(c.on_task_request(ONE, asked)) == [reply(TASK)]
+
+
+def test_who_may_be_a_root() -> None:
+    application = ToyApplication(SeededEntropy("able"))
+    c = catalogue(application)
+    entry, _ = c.adopt(signed(TASK), NOW)
+    assert c.able(entry)
+    application.closed = "on battery"
+    assert not c.able(entry)
+    application.closed = None
+    application.fresh = Freshness.NONE
+    assert not c.able(entry)
+    application.fresh = Freshness.DETERMINISTIC
+    assert c.able(entry)
+    application.refusal = "no"
+    refused, effects = c.adopt(signed(make_task(steps=3)), NOW)
+    assert refused.refused == "no"
+    assert not c.able(refused)
+    assert isinstance(effects[1], Report)
+    assert effects[1].item.refused == "no"
+
+
+# --- models -------------------------------------------------------------------------------------------------------
+
+
+def head(age: int, **changes: Any) -> Head:
+    return replace(Head(TASK.id, age, bytes(32), 0, Lineage(b"a" * 8), 0.0), **changes)  # type: ignore[arg-type]
+
+
+def held(age: int = 3) -> Catalogue:
+    c = catalogue()
+    c.adopt(signed(TASK), NOW)
+    (work,) = [pull(c, age)]
+    c.identified(work.key[1:], work.job.run(), NOW)
+    return c
+
+
+def pull(c: Catalogue, age: int, now: float = NOW) -> Work:
+    (request,) = said(c.hear_head(ONE, head(age), now))
+    assert isinstance(request, ModelRequest)
+    (work,) = c.on_model_reply(ONE, ModelReply(checkpoint(age)))
+    assert isinstance(work, Work)
+    return work
+
+
+def test_a_newer_model_is_pulled() -> None:
+    c = held(3)
+    entry = c.get(TASK.id)
+    assert entry is not None
+    assert entry.walks.newest is not None
+    assert entry.walks.newest.checkpoint.age == 3
+    assert [h.age for h in c.heads(NOW)] == [3]
+    assert said(c.hear_head(ONE, head(3), NOW + 10)) == []
+    assert said(c.hear_head(ONE, head(5), NOW + 10)) == [ModelRequest(TASK.id, 4)]
+    assert said(c.hear_head(TWO, head(6), NOW + 10)) == [], "one question at a time"
+
+
+def test_heads_of_tasks_unknown_or_outside_their_task() -> None:
+    c = held(3)
+    c.check_heads([head(20), head(99, task=TaskId(bytes(16)))])
+    assert c.hear_head(ONE, head(9, task=TaskId(bytes(16))), NOW) == []
+    for wrong in (head(21), head(4, walk=1)):
+        with pytest.raises(Refused) as refused:
+            c.check_heads([head(4), wrong])
+        assert refused.value.reason is Refusal.MALFORMED
+
+
+def test_models_that_nobody_asked_for() -> None:
+    c = held(3)
+    for sender, model in ((ONE, checkpoint(9)), (ONE, replace(checkpoint(9), task=TaskId(bytes(16))))):
+        with pytest.raises(Refused) as refused:
+            c.on_model_reply(sender, ModelReply(model))
+        assert refused.value.reason is Refusal.NOT_EXPECTED
+    c.hear_head(ONE, head(9), NOW + 10)
+    with pytest.raises(Refused):
+        c.on_model_reply(TWO, ModelReply(checkpoint(9)))
+    with pytest.raises(Refused) as beyond:
+        c.on_model_reply(ONE, ModelReply(checkpoint(21)))
+    assert beyond.value.reason is Refusal.MALFORMED
+    assert len(c.on_model_reply(ONE, ModelReply(checkpoint(9)))) == 1
+    with pytest.raises(Refused):
+        c.on_model_reply(ONE, ModelReply(checkpoint(9)))
+
+
+def test_a_pulled_model_that_is_old_news_changes_nothing() -> None:
+    c = held(3)
+    c.hear_head(ONE, head(9), NOW + 10)
+    (work,) = c.on_model_reply(ONE, ModelReply(checkpoint(2, 5.0)))
+    assert isinstance(work, Work)
+    assert c.identified(work.key[1:], work.job.run(), NOW) == []
+    assert [h.age for h in c.heads(NOW)] == [3]
+
+
+def test_a_model_request_is_answered_if_there_is_something_new() -> None:
+    c = held(3)
+    assert said(c.on_model_request(ONE, ModelRequest(TASK.id, 3))) == [ModelReply(checkpoint(3))]
+    assert c.on_model_request(ONE, ModelRequest(TASK.id, 4)) == []
+    assert c.on_model_request(ONE, ModelRequest(TaskId(bytes(16)), 0)) == []
+    empty = catalogue()
+    empty.adopt(signed(TASK), NOW)
+    assert empty.on_model_request(ONE, ModelRequest(TASK.id, 0)) == []
