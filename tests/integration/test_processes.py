@@ -187,14 +187,14 @@ def test_bad_input_is_one_sentence_and_its_exit_code(homes: Homes, tmp_path: Pat
 
 def test_demo_and_audit_and_a_tampered_recording(tmp_path: Path) -> None:
     records = tmp_path / "recordings"
-    arguments = ["demo", "--peers", "5", "--steps", "10", "--seed", "3", "--audit", str(records), "--json"]
+    arguments = ["demo", "--peers", "5", "--steps", "30", "--seed", "3", "--audit", str(records), "--json"]
     summary = json.loads(susurrus(*arguments).stdout.strip().splitlines()[-1])
-    assert summary["steps"] == 10
+    assert summary["steps"] == 30
     assert summary["tracebacks"] == summary["killed"] == 0
-    assert summary["test_accuracy"] > 0.8
+    assert summary["test_accuracy"] > summary["centralised_accuracy"] - 0.04
     assert summary["min_mask_neighbours"] >= 3
     assert summary["bytes_sent_per_contribution"] <= 1.6 * summary["plain_bytes_per_contribution"]
-    assert "10 published" in susurrus("audit", str(records)).stdout
+    assert "30 published" in susurrus("audit", str(records)).stdout
     tampered = next(
         path for path in sorted(records.glob("*.jsonl")) if '"published":true' in path.read_text().replace(" ", "")
     )
