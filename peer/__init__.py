@@ -10,7 +10,7 @@ The running peer, in the order of a message's way in:
 
 - ``transport``: opaque bodies over HTTP: server, client, addresses;  ``delivery``: seals, finds an address, says hello
 - ``driver``: sole caller of the node, events in, effects out;  ``daemon``: composition root, ordered shutdown
-- ``entropy``: the operating system's randomness;  ``memory``: what is freed is kept for the next vector
+- ``entropy``: the operating system's randomness;  ``process``: interpreter lock and heap of the whole process
 - ``storage``: SQLite: journal, checkpoints, history
 - ``learning``: data readers, models, trainer, packaged data sets;  it implements ``protocol.application``
 - ``observe``: logs, counters, status, the admin endpoint on loopback;  ``admin_client``: commands ask it

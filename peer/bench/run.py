@@ -15,7 +15,7 @@ from peer.bench.chain import Chain
 from peer.bench.measure import medians_ms
 from peer.bench.stages import Hop, stages
 from peer.bench.table import show
-from peer.memory import keep_freed_memory
+from peer.process import tune_process
 
 DIMENSIONS = (1_000, 10_000, 100_000, 1_000_000)
 THRESHOLDS = (2, 3, 4)
@@ -27,7 +27,7 @@ SECONDS = {1_000: 2.0, 10_000: 2.0, 100_000: 4.0, 1_000_000: 12.0}
 
 def run_bench(as_json: bool) -> int:
     """Measure every row and print them; always 0."""
-    keep_freed_memory()
+    tune_process()
     document = {"machine": _machine(), "rows": asyncio.run(_rows())}
     if as_json:
         print(json.dumps(document), flush=True)

@@ -58,9 +58,9 @@ def run(
         check_membership(opened, time.time())
         _check_kem(config)
         from peer.daemon import run_peer
-        from peer.memory import keep_freed_memory
+        from peer.process import tune_process
 
-        keep_freed_memory()
+        tune_process()
 
         code = _run_loop(run_peer(config, opened, task_file=task, audit_dir=audit))
     raise typer.Exit(code)

@@ -2,8 +2,8 @@
 
 Neighbours: tests and measurements wrap what they watch in it; nothing in a running peer depends on it.
 Invariants: it costs one timer a millisecond while it is entered and nothing afterwards; what it reports is the loop's
-absence as callbacks see it, whatever the reason (a slow callback, the interpreter lock held by a thread, or a machine
-that is busy with something else).
+absence as callbacks see it, whatever the reason: a slow callback, the interpreter lock held by a thread, or, unless
+``granted_clock`` is its clock, a machine that is busy with something else.
 """
 
 import asyncio
@@ -13,6 +13,20 @@ from types import TracebackType
 from typing import Self
 
 TICK_S = 1e-3
+
+
+def granted_clock() -> float:
+    """A steady clock, in seconds, that stands still while the calling thread is ready to run but gets no CPU.
+
+    Gaps by this clock are the process's own doing: that the scheduler gave the CPU to somebody else is not in them.
+    Where the kernel does not say how long a thread has waited (Linux does, in ``schedstat``), it is ``perf_counter``.
+    """
+    try:
+        with open("/proc/thread-self/schedstat", "rb") as file:
+            waited_ns = int(file.read().split()[1])
+    except (OSError, IndexError, ValueError):
+        waited_ns = 0
+    return time.perf_counter() - waited_ns * 1e-9
 
 
 class LoopLag:

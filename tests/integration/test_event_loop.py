@@ -1,10 +1,18 @@
-"""With a model of a million parameters the event loop of a peer is never blocked for long: measured, not assumed."""
+"""With a model of a million parameters the event loop of a peer is never blocked for long: measured, not assumed.
+
+The peer under test shares the machine with three others, which yield the CPU to it; what it still waits for a CPU is
+not its loop being blocked and does not count.
+"""
 
 import asyncio
+import os
+import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from peer.config import load_config
 from peer.daemon import Daemon, Hooks, run_peer
@@ -13,11 +21,22 @@ from peer.home import open_home
 from peer.learning.datasets import load_dataset
 from peer.learning.taskfile import task_for_dataset
 from peer.learning.tasktoml import task_to_toml
+from peer.observe.lag import LoopLag, granted_clock
+from peer.process import tune_process
 from protocol.training.task import Task
 
 LONGEST_MS = 50.0
 STEPS = 6
 PATIENCE_S = 90.0
+
+
+@pytest.fixture(autouse=True)
+def as_a_peer_runs() -> Iterator[None]:
+    """The process settings of ``susurrus run``, and afterwards what they were."""
+    before = sys.getswitchinterval()
+    tune_process()
+    yield
+    sys.setswitchinterval(before)
 
 
 def age(daemon: Daemon, task: Task) -> int:
@@ -36,26 +55,26 @@ async def test_the_loop_is_never_blocked_for_long(tmp_path: Path) -> None:
     file.write_text(task_to_toml(task))
     *others, own = cluster.members
     up: asyncio.Queue[Daemon] = asyncio.Queue()
-    gaps: list[float] = []
     try:
         for member in others:
             await cluster.start(member)
             await cluster.ready(member)
+            assert member.process is not None
+            os.setpriority(os.PRIO_PROCESS, member.process.pid, 19)
         config = load_config(own.home, {}, {"peer.seeds": [others[0].status["addresses"][0]]})
         with open_home(own.home) as home:
             running = asyncio.create_task(run_peer(config, home, task_file=file, hooks=Hooks(ready=up.put_nowait)))
             daemon = await asyncio.wait_for(up.get(), PATIENCE_S)
-            end, last = time.monotonic() + PATIENCE_S, time.perf_counter()
-            while age(daemon, task) < STEPS and time.monotonic() < end:
-                await asyncio.sleep(0.001)  # the ticker itself: what is beyond a millisecond is the loop's absence
-                now = time.perf_counter()
-                gaps.append((now - last) * 1e3 - 1.0)
-                last = now
+            end = time.monotonic() + PATIENCE_S
+            async with LoopLag() as wall, LoopLag(clock=granted_clock) as own:
+                while age(daemon, task) < STEPS and time.monotonic() < end:  # noqa: ASYNC110  (nobody is told)
+                    await asyncio.sleep(0.01)  # between two looks
             reached = age(daemon, task)
             daemon.stop()
             assert await running == 0
     finally:
         await cluster.close()
-    print(f"longest gaps of the event loop, ms: {[round(gap, 1) for gap in sorted(gaps)[-5:]]}")
+    print(f"longest gap of the event loop: {own.longest_ms:.1f} ms, {wall.longest_ms:.1f} ms with waiting for a CPU")
     assert reached == STEPS
-    assert max(gaps) <= LONGEST_MS
+    assert own.ticks > 100
+    assert own.longest_ms <= LONGEST_MS

@@ -14,7 +14,6 @@ from peer.bench.chain import Chain
 from peer.bench.floor import Floor
 from peer.bench.measure import medians_ms
 from peer.bench.stages import Hop, seeds_by_hop
-from peer.memory import keep_freed_memory
 from protocol.aggregation.jobs import Absorb, Mask
 from protocol.aggregation.shape import child_caps
 from protocol.masking import masks
@@ -227,7 +226,3 @@ async def test_stages_take_turns_and_medians_are_per_call() -> None:
     assert order[4:8] in (["slow", "quick", "slow", "quick"], ["slow", "quick", "quick", "slow"])
     assert 3.9 < found["slow"] < 8
     assert 1.9 < found["quick"] < 4
-
-
-def test_keeping_memory_is_harmless_wherever_it_runs() -> None:
-    assert keep_freed_memory() in (True, False)

@@ -1,11 +1,15 @@
 """The ticker notices a blocked loop, by its own clock or a given one, and leaves nothing running."""
 
 import asyncio
+import os
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
-from peer.observe.lag import LoopLag
+from peer.observe.lag import LoopLag, granted_clock
 
 
 class Clock:
@@ -75,3 +79,32 @@ async def test_it_watches_one_block_at_a_time() -> None:
             await lag.__aenter__()
     async with lag:  # and again afterwards
         await ticked(lag, 1)
+
+
+async def test_the_granted_clock_sees_a_loop_that_blocks_itself() -> None:
+    async with LoopLag(clock=granted_clock) as lag:
+        await ticked(lag, 3)
+        time.sleep(0.08)
+        await ticked(lag, 1)
+    assert lag.longest_ms > 75
+
+
+@pytest.mark.skipif(not Path("/proc/thread-self/schedstat").exists(), reason="this kernel does not count waiting")
+def test_the_granted_clock_stands_still_while_another_process_has_the_cpu() -> None:
+    before = os.sched_getaffinity(0)
+    cpu = min(before)
+    spin = f"import os; os.sched_setaffinity(0, {{{cpu}}}); print(flush=True)\nwhile True: pass"
+    with subprocess.Popen([sys.executable, "-c", spin], stdout=subprocess.PIPE) as other:
+        try:
+            assert other.stdout is not None
+            other.stdout.readline()
+            os.sched_setaffinity(0, {cpu})
+            wall, granted, busy = time.perf_counter(), granted_clock(), time.thread_time()
+            while time.thread_time() - busy < 0.2:
+                pass
+            waited = (time.perf_counter() - wall) - (granted_clock() - granted)
+        finally:
+            os.sched_setaffinity(0, before)
+            other.kill()
+    assert waited > 0.05  # about half of the time went to the other process
+    assert granted_clock() - granted >= 0.2

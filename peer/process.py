@@ -1,0 +1,41 @@
+"""Settings of the whole process: how the interpreter shares its lock, how the C library keeps freed memory.
+
+Neighbours: ``peer.commands.run`` and ``peer.bench`` call ``tune_process`` once, before any vector exists.
+Invariants: nothing but time and memory depends on them; where the C library is not glibc its part does nothing.
+
+**The lock.**  A thread that wants the interpreter lock asks for it after the switch interval.  Work of a few
+milliseconds runs in threads in many small steps, each of which may come back to the lock before the event loop has
+woken up, so every system call in a callback could cost the loop a whole interval; at Python's 5 ms that adds up.
+
+**Memory.**  Bodies and vectors of megabytes come and go once per message.  By default glibc maps each afresh and unmaps
+it again, and the page faults cost more CPU time than the copies.
+"""
+
+import ctypes
+import sys
+
+SWITCH_INTERVAL_S = 5e-4
+KEPT_BYTES = 64 * 2**20
+"""What a process keeps, at most, of memory that it does not use."""
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+"""``M_TRIM_THRESHOLD`` and ``M_MMAP_THRESHOLD`` of glibc's ``malloc.h``."""
+
+
+def tune_process() -> None:
+    """Both settings, for the rest of the process's life."""
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    keep_freed_memory()
+
+
+def keep_freed_memory() -> bool:
+    """Set both thresholds to ``KEPT_BYTES`` (glibc caps the second at 32 MiB); whether the C library took them."""
+    if sys.platform != "linux":
+        return False
+    try:
+        library = ctypes.CDLL(None)
+        gnu, mallopt = library.gnu_get_libc_version, library.mallopt
+    except (OSError, AttributeError):
+        return False
+    del gnu
+    mapped = bool(mallopt(_MMAP_THRESHOLD, KEPT_BYTES // 2))
+    return bool(mallopt(_TRIM_THRESHOLD, KEPT_BYTES)) and mapped
