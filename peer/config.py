@@ -18,6 +18,7 @@ from peer.config_schema import (
     ANYBODY,
     BUILT_IN_MODELS,
     DATA_KEYS,
+    DEFAULT_ADMIN,
     DEFAULT_LISTEN,
     FREE_SECTIONS,
     OTHER_VARIABLES,
@@ -106,12 +107,19 @@ class Config:
     """Task's model name -> ``module:Class`` of this machine."""
     limits: Limits = field(default_factory=Limits)
     log: LogConfig = field(default_factory=LogConfig)
+    admin_listen: str = DEFAULT_ADMIN
+    """``host:port`` of the admin endpoint; port 0: the system chooses one."""
     settings: Settings = PRESETS["lan"]
 
     @property
     def listen_address(self) -> tuple[str, int]:
         """Host and port to bind."""
         return parse_address(self.listen, listening=True)
+
+    @property
+    def admin_address(self) -> tuple[str, int]:
+        """Host and port of the admin endpoint to bind."""
+        return parse_address(self.admin_listen, listening=True)
 
 
 def load_config(home: Path, environment: Mapping[str, str], flags: Mapping[str, Any] | None = None) -> Config:
@@ -295,6 +303,7 @@ class _Reader:
             models=dict(self.models),
             limits=Limits(**section("limits")),
             log=LogConfig(**section("log")),
+            admin_listen=section("admin").get("listen", DEFAULT_ADMIN),
             settings=replace(PRESETS[own.get("preset", "lan")], **section("timing")),
         )
 

@@ -26,6 +26,7 @@ LOG_LEVELS = ("debug", "info", "warning", "error")
 LOG_FORMATS = ("plain", "json")
 ANYBODY = "any"
 DEFAULT_LISTEN = "0.0.0.0:7390"
+DEFAULT_ADMIN = "127.0.0.1:0"
 MAX_SEEDS = 64
 
 _CLASS = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
@@ -119,6 +120,14 @@ def address(*, listening: bool = False) -> Check:
     return check
 
 
+def admin_address(value: Any) -> str:
+    """Where the admin endpoint listens: this machine's loopback, or every interface."""
+    given = str(address(listening=True)(value))
+    if parse_address(given, listening=True)[0] not in ("127.0.0.1", "::1", "localhost", "0.0.0.0", "::"):  # noqa: S104
+        raise ValueError(f"127.0.0.1:PORT, or 0.0.0.0:PORT for every interface, not {show(value)}")
+    return given
+
+
 def advertised(value: Any) -> str:
     """``host:port`` as others are told it; port 0 stands for the port that is listened on."""
     given = address(listening=True)(value)
@@ -165,6 +174,9 @@ SECTIONS: Mapping[str, Mapping[str, Key]] = {
         "minimum_cohort": Key(integer(3, MAX_COHORT), int, 3),
         "submitters": Key(submitters, list, (ANYBODY,)),
         "rounds_per_hour": Key(integer(0, 10_000_000), int, 0),
+    },
+    "admin": {
+        "listen": Key(admin_address, str, DEFAULT_ADMIN),
     },
     "log": {
         "level": Key(choice(*LOG_LEVELS), str, "info"),

@@ -168,7 +168,7 @@ class Daemon:
             driver.attach(node, Sealer(node.network, keyring, self._entropy), Opener(node.network, keyring, verifier))
             admin = AdminServer(self.board)
             try:
-                await admin.start()
+                await admin.start(*self.config.admin_address)
                 self.home.write_admin(admin.address, admin.token)
                 self._greet(node, addresses)
                 if introduced is not None:

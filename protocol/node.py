@@ -113,6 +113,11 @@ class Node:
         return self.descriptor.peer
 
     @property
+    def membership_expires(self) -> float:
+        """Unix seconds until which this peer's certificate chain admits it."""
+        return self._given.chain.expires
+
+    @property
     def idle(self) -> bool:
         """Nothing is under way that a clean leave should wait for."""
         return self.rounds.idle and not any(entry.walks.busy for entry in self.tasks.entries())

@@ -1,11 +1,14 @@
-"""The admin endpoint: what commands on this machine ask a running peer, on loopback, behind a bearer token.
+"""The admin endpoint: what this machine's commands, its orchestrator and Prometheus ask a running peer.
 
-Neighbours: ``peer.admin_client`` asks, ``status`` answers, ``peer.home`` keeps address and token (mode 0600).
-Invariants: listens on loopback only; every path but ``/healthz`` wants the token, compared in constant time; it only
-reads.
+Neighbours: ``peer.admin_client`` and ``peer.health`` ask, ``status`` and ``metrics`` answer, ``peer.home`` keeps
+address and token (mode 0600).
+Invariants: it only reads.  It listens on loopback unless the configuration says otherwise; ``/healthz``, ``/readyz``
+and ``/metrics`` say nothing secret and are open; every other path wants the token, compared in constant time, and
+answers this machine only, whatever is listened on, since the token travels in the clear.
 """
 
 import hmac
+import ipaddress
 import json
 import secrets
 from collections.abc import Awaitable, Callable
@@ -13,10 +16,13 @@ from typing import Any
 
 from aiohttp import web
 
+from peer.observe.metrics import CONTENT_TYPE, Metrics
 from peer.observe.status import StatusBoard
+from peer.transport.addresses import bind, format_address
 from protocol.base.ids import text
 
-HOST = "127.0.0.1"
+OPEN_PATHS = ("/healthz", "/readyz", "/metrics")
+BACKLOG = 64
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -25,12 +31,14 @@ class AdminServer:
 
     def __init__(self, board: StatusBoard) -> None:
         self._board = board
+        self._metrics = Metrics(board)
         self.token = secrets.token_hex(32)
         self.address = ""
+        """Where commands of this machine ask: always a loopback address."""
         self._runner: web.AppRunner | None = None
 
-    async def start(self) -> None:
-        """Listen on a loopback port that the system chooses; ``address`` tells which."""
+    async def start(self, host: str = "127.0.0.1", port: int = 0) -> None:
+        """Listen; port 0: the system chooses.  Raises ``ConfigurationError`` with one sentence if it cannot."""
         app = web.Application(middlewares=[self._guard], client_max_size=1024)
         app.router.add_get("/status", self._status)
         app.router.add_get("/peers", self._peers)
@@ -38,11 +46,14 @@ class AdminServer:
         app.router.add_get("/model", self._model)
         app.router.add_get("/task", self._task)
         app.router.add_get("/healthz", self._healthz)
+        app.router.add_get("/readyz", self._readyz)
+        app.router.add_get("/metrics", self._metrics_text)
+        listening = await bind(host, port, BACKLOG)
+        bound: int = listening.getsockname()[1]
         self._runner = web.AppRunner(app, access_log=None)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, HOST, 0)
-        await site.start()
-        self.address = f"{HOST}:{self._runner.addresses[0][1]}"
+        await web.SockSite(self._runner, listening).start()
+        self.address = format_address(_this_machine(host), bound)
 
     async def stop(self) -> None:
         """Stop listening.  Idempotent."""
@@ -52,13 +63,26 @@ class AdminServer:
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        if request.path in OPEN_PATHS:
+            return await handler(request)
+        if not ipaddress.ip_address((request.remote or "0.0.0.0").partition("%")[0]).is_loopback:  # noqa: S104
+            return _problem(403, "only commands of the peer's own machine may ask this")
         given = request.headers.get("Authorization", "")
-        if request.path != "/healthz" and not hmac.compare_digest(given.encode(), f"Bearer {self.token}".encode()):
+        if not hmac.compare_digest(given.encode(), f"Bearer {self.token}".encode()):
             return _problem(401, "this needs the token of the home's admin.json")
         return await handler(request)
 
     async def _healthz(self, request: web.Request) -> web.StreamResponse:
+        """The event loop turns; nothing more."""
         return web.json_response({"ok": True})
+
+    async def _readyz(self, request: web.Request) -> web.StreamResponse:
+        """A member of its network that hears others; or why not."""
+        missing = self._board.unready()
+        return web.json_response({"ready": missing is None, "reason": missing}, status=503 if missing else 200)
+
+    async def _metrics_text(self, request: web.Request) -> web.StreamResponse:
+        return web.Response(body=self._metrics.text(), headers={"Content-Type": CONTENT_TYPE})
 
     async def _status(self, request: web.Request) -> web.StreamResponse:
         return web.json_response(await self._board.status())
@@ -105,3 +129,14 @@ class AdminServer:
 
 def _problem(status: int, sentence: str) -> web.Response:
     return web.json_response({"error": sentence}, status=status)
+
+
+def _this_machine(host: str) -> str:
+    """The loopback address under which this machine's own commands reach a server that listens on ``host``."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host
+    if not address.is_unspecified:
+        return host
+    return "127.0.0.1" if address.version == 4 else "::1"

@@ -45,6 +45,21 @@ class StatusBoard:
     data_problems: dict[TaskId, str] = field(default_factory=dict)
     started: float = field(default_factory=time.monotonic)
 
+    @property
+    def open(self) -> bool:
+        """Whether this peer's user lets it take part now."""
+        return self.application.gate() is None
+
+    def unready(self) -> str | None:
+        """Why this peer cannot be of use now, in one sentence; None: it is a member and hears others."""
+        if (closed := self.application.gate()) is not None:
+            return closed
+        if self.node.membership_expires <= self.clock():
+            return "its membership has expired"
+        if not self.node.membership.alive():
+            return "it hears no other peer"
+        return None
+
     async def status(self) -> dict[str, Any]:
         """The flat document of interface.md, and counters beside it."""
         node, counts = self.node, self.observer.counts
