@@ -35,6 +35,8 @@ class PeerCollector(Collector):
         members = len(board.node.membership.alive()) + 1
         yield _gauge("members_alive", "Members believed alive, this peer included.", members)
         yield _gauge("gate_open", "1 if this peer takes part now, 0 if its user's limits forbid it.", board.open)
+        running = [entry for entry in board.node.tasks.entries() if board.node.rounds.running(entry.task.id)]
+        yield _gauge("rounds_as_root", "Tasks of which this peer runs a round as root now.", len(running))
         yield _counters(
             "rounds",
             "Rounds that this peer started as root.",
