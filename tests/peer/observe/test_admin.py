@@ -1,0 +1,118 @@
+"""The admin endpoint: loopback alone, nothing without the token, and what commands read."""
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import aiohttp
+import pytest
+
+from peer.observe.admin import AdminServer
+from peer.observe.status import StatusBoard
+from peer.transport.addresses import own_addresses
+from protocol.base.ids import text
+from protocol.training.task import decode
+from tests.peer.observe.conftest import TASK
+
+Ask = Callable[..., Awaitable[tuple[int, Any, bytes]]]
+PATHS = ("/status", "/peers", "/rounds", "/model", "/task")
+
+
+async def asked(board: StatusBoard) -> AsyncIterator[Ask]:
+    admin = AdminServer(board)
+    await admin.start()
+    async with aiohttp.ClientSession() as session:
+
+        async def ask(path: str, token: str | None = admin.token, method: str = "GET") -> tuple[int, Any, bytes]:
+            headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+            async with session.request(method, f"http://{admin.address}{path}", headers=headers) as response:
+                return response.status, response.headers, await response.read()
+
+        ask.address = admin.address  # type: ignore[attr-defined]
+        yield ask
+    await admin.stop()
+    await admin.stop()  # once more is harmless
+
+
+@pytest.fixture
+async def ask(board: StatusBoard) -> AsyncIterator[Ask]:
+    async for each in asked(board):
+        yield each
+
+
+@pytest.fixture
+async def ask_empty(empty_board: StatusBoard) -> AsyncIterator[Ask]:
+    async for each in asked(empty_board):
+        yield each
+
+
+@pytest.mark.parametrize("token", [None, "", "0" * 64, "\u00fc"])
+async def test_nothing_is_told_without_the_token(ask: Ask, token: str | None) -> None:
+    for path in (*PATHS, "/nowhere"):
+        status, _, body = await ask(path, token)
+        assert (status, json.loads(body)) == (401, {"error": "this needs the token of the home's admin.json"})
+    assert (await ask("/healthz", token))[0] == 200
+
+
+async def test_a_token_that_is_no_text_is_no_token(ask: Ask) -> None:
+    reader, writer = await asyncio.open_connection(*ask.address.split(":"))  # type: ignore[attr-defined]
+    writer.write(b"GET /status HTTP/1.1\r\nHost: here\r\nAuthorization: Bearer \xff\xfe\r\n\r\n")
+    assert (await reader.readline()).startswith(b"HTTP/1.1 401 ")
+    writer.close()
+    await writer.wait_closed()
+
+
+async def test_it_only_reads(ask: Ask) -> None:
+    for path in PATHS:
+        for method in ("POST", "PUT", "DELETE"):
+            assert (await ask(path, method=method))[0] == 405
+
+
+async def test_it_is_on_loopback_alone(ask: Ask) -> None:
+    host, _, port = ask.address.partition(":")  # type: ignore[attr-defined]
+    assert host == "127.0.0.1"
+    for address in own_addresses("0.0.0.0", int(port)):
+        if not address.startswith("127."):
+            with socket.socket() as outside:
+                assert outside.connect_ex((address.rpartition(":")[0], int(port))) != 0
+
+
+async def test_every_peer_has_a_token_of_its_own(board: StatusBoard) -> None:
+    tokens = {AdminServer(board).token for _ in range(5)}
+    assert len(tokens) == 5
+    assert {len(token) for token in tokens} == {64}
+
+
+async def test_status_peers_and_rounds_are_json(ask: Ask, board: StatusBoard) -> None:
+    status = json.loads((await ask("/status"))[2])
+    assert status["task"] == "toy"
+    assert set(status) == set(await board.status())
+    assert json.loads((await ask("/peers"))[2]) == board.peers()
+    assert json.loads((await ask("/rounds?limit=5"))[2]) == []
+
+
+@pytest.mark.parametrize("limit", ["0", "10001", "-1", "x", "", "1.5", "\u00b2", "1" * 5000])
+async def test_a_limit_that_is_none(ask: Ask, limit: str) -> None:
+    status, _, body = await ask(f"/rounds?limit={limit}")
+    assert (status, json.loads(body)) == (400, {"error": "limit must be 1 to 10000"})
+
+
+async def test_the_model_comes_as_it_is_with_what_it_is(ask: Ask, board: StatusBoard) -> None:
+    entry = board.entry(None)
+    assert entry is not None
+    assert entry.walks.newest is not None
+    status, headers, body = await ask(f"/model?task={text(TASK.id)}")
+    assert (status, body) == (200, bytes(entry.walks.newest.checkpoint.state))
+    about = json.loads(headers["X-Susurrus-Model"])
+    assert (about["name"], about["parameters"], about["last_age"]) == ("toy", 3, TASK.last_age)
+    assert about["age"] == entry.walks.newest.checkpoint.age
+    assert about["digest"] == entry.walks.newest.digest.hex()
+    assert decode((await ask("/task"))[2]) == TASK
+
+
+async def test_what_this_peer_does_not_hold(ask: Ask, ask_empty: Ask) -> None:
+    for path, who in (("/model?task=00", ask), ("/task?task=00", ask), ("/model", ask_empty), ("/task", ask_empty)):
+        status, _, body = await who(path)
+        assert (status, json.loads(body)) == (404, {"error": "this peer holds no such task"})
