@@ -144,12 +144,15 @@ class Daemon:
         introduced: Task | None,
     ) -> None:
         observer = Observer(storage, recorder)
-        async with Client() as client:
+        async with Client() as client, contextlib.AsyncExitStack() as ends:  # the last one first
             driver = Driver(
                 self.clock, self._entropy, client, storage, observer, verifier, lambda: self._seeds(), self._fail
             )
             self.driver, self.observer, self.storage = driver, observer, storage
+            ends.push_async_callback(self._end_background)
+            ends.push_async_callback(driver.close)
             server = Server(driver.on_envelope, driver.on_hello)
+            ends.push_async_callback(server.stop, 0.5)
             addresses = await self._listen(server, storage)
             surroundings = Surroundings(
                 keyring,
@@ -167,20 +170,13 @@ class Daemon:
             self.board = StatusBoard(node, observer, self.application, storage, client, server, self.clock)
             driver.attach(node, Sealer(node.network, keyring, self._entropy), Opener(node.network, keyring, verifier))
             admin = AdminServer(self.board)
-            try:
-                await admin.start(*self.config.admin_address)
-                self.home.write_admin(admin.address, admin.token)
-                self._greet(node, addresses)
-                if introduced is not None:
-                    self._introduce(introduced)
-                await self._until_stopped(driver)
-            finally:
-                await server.stop(0.5)
-                await admin.stop()
-                await driver.close()
-                for task in list(self._background):
-                    task.cancel()
-                await asyncio.gather(*self._background, return_exceptions=True)
+            ends.push_async_callback(admin.stop)
+            await admin.start(*self.config.admin_address)
+            self.home.write_admin(admin.address, admin.token)
+            self._greet(node, addresses)
+            if introduced is not None:
+                self._introduce(introduced)
+            await self._until_stopped(driver)
 
     async def _listen(self, server: Server, storage: Storage) -> tuple[str, ...]:
         host, port = self.config.listen_address
@@ -240,9 +236,9 @@ class Daemon:
                 loop.remove_signal_handler(number)
         if self._error is None:
             log.info("leaving")
-            await self._save_members_now()
             driver.post(Stopping())
             await driver.drained(HANDOVER_S)
+            await self._save_members_now()
 
     def stop(self) -> None:
         """Leave cleanly, as at SIGTERM."""
@@ -320,3 +316,8 @@ class Daemon:
         task = asyncio.get_running_loop().create_task(run())
         self._background.add(task)
         task.add_done_callback(self._background.discard)
+
+    async def _end_background(self) -> None:
+        for task in list(self._background):
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)

@@ -43,6 +43,8 @@ STATUS = {
 """HTTP status of a refusal; 400 for the others."""
 INTRODUCE_YOURSELF, KEY_IS_GONE, SEEN_BEFORE = 428, 410, 409
 """What a sender acts on.  An envelope that was seen before has arrived: its first answer was lost."""
+SOMEBODY_ELSE = (403, 404, 405, 421)
+"""What a peer of another network, another program or another peer says: private addresses exist in many places."""
 
 
 @dataclass(slots=True)
@@ -94,7 +96,7 @@ class Delivery:
         return False
 
     async def _post(self, to: Descriptor, head: bytes, tail: Any, ttl_s: float, own: bytes | None) -> tuple[int, int]:
-        """Seal and post to the first address that answers: (status, bytes sent)."""
+        """Seal and post to the first address where the recipient answers: (status, bytes sent)."""
         ttl_s = min(max(ttl_s, LEAST_TTL_S), MAX_ENVELOPE_TTL_S)
 
         def seal() -> bytes:
@@ -104,14 +106,19 @@ class Delivery:
         size = len(head) + memoryview(tail).nbytes
         envelope = seal() if size <= INLINE_BYTES else await self.in_thread(seal)
         problem = Unreachable("nowhere", "the peer's descriptor names no address")
+        elsewhere: int | None = None
         for address in to.addresses:
             try:
                 answer = await self.client.post(address, ENVELOPE_PATH, envelope, ttl_s)
             except Unreachable as error:
                 problem = error
                 continue
-            return answer.status, len(envelope)
-        raise problem
+            if answer.status not in SOMEBODY_ELSE:
+                return answer.status, len(envelope)
+            elsewhere = answer.status
+        if elsewhere is None:
+            raise problem
+        return elsewhere, len(envelope)
 
     def link_speed(self, to: Descriptor) -> float | None:
         """Measured bytes per second towards a peer, if any of its addresses was measured."""
@@ -173,7 +180,7 @@ class Delivery:
         try:
             said = json.loads(answer.body)
             reason, ahead = Refusal[said["reason"]], float(said["time"]) - self.clock()
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):  # whatever a stranger may write
             return f"refuses this peer (status {answer.status})"
         sentence = f"refuses this peer: {reason.value}"
         if abs(ahead) > 60.0:

@@ -72,7 +72,7 @@ class Driver:
         self._verifier = verifier
         self._seeds = seeds
         self._fail = fail
-        """Told of an error of our own, which ends the daemon: a node after an exception is not to be trusted."""
+        """Told of an error of our own, which ends the daemon."""
         self._threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="work")
         self._events: deque[Event] = deque()
         self._waiting: deque[Effect] = deque()
@@ -82,6 +82,7 @@ class Driver:
         self._timer: asyncio.TimerHandle | None = None
         self._dialling = False
         self._closed = False
+        """Nothing is handled or carried out any more: closed, or broken."""
         self._node: Node | None = None
 
     @property
@@ -120,7 +121,7 @@ class Driver:
         """Wait until everything asked for so far has been sent and the node is idle, or for ``timeout_s``."""
         loop = asyncio.get_running_loop()
         end = loop.time() + timeout_s
-        while (self._tasks or self._persisting or not self.node.idle) and loop.time() < end:
+        while (self._tasks or not self.node.idle) and not self._closed and loop.time() < end:
             pending = set(self._tasks)
             if pending:
                 await asyncio.wait(pending, timeout=end - loop.time(), return_when=asyncio.FIRST_COMPLETED)
@@ -132,7 +133,11 @@ class Driver:
     def post(self, event: Event) -> None:
         """Give the node an event, now or, if it is being called, right after."""
         self._events.append(event)
-        if self._handling or self._closed:
+        self._pump()
+
+    def _pump(self) -> None:
+        """Give the node every event that waits, first come first served."""
+        if self._handling or self._closed or not self._events:
             return
         self._handling = True
         try:
@@ -141,14 +146,19 @@ class Driver:
                 self._waiting.extend(effects)
                 self._carry_out()
         except BaseException as error:
-            self._fail(error)
+            self._give_up(error)
             raise
         finally:
             self._handling = False
         self._set_timer()
 
+    def _give_up(self, error: BaseException) -> None:
+        """After an error of our own neither the node nor what it asked for is to be trusted: nothing more happens."""
+        self._closed = True
+        self._fail(error)
+
     def _carry_out(self) -> None:
-        while self._waiting and not self._persisting:
+        while self._waiting and not self._persisting and not self._closed:
             effect = self._waiting.popleft()
             match effect:
                 case Send():
@@ -177,7 +187,7 @@ class Driver:
             try:
                 await write
             except BaseException as error:
-                self._fail(error)
+                self._give_up(error)
                 raise
             self._persisting = False
             self._carry_out()
@@ -192,10 +202,6 @@ class Driver:
                 asyncio.get_running_loop().call_soon(self._pump)
             return
         self._spawn(self._work_in_thread(work))
-
-    def _pump(self) -> None:
-        if self._events and not self._closed:
-            self.post(self._events.popleft())
 
     async def _work_in_thread(self, work: Work) -> None:
         loop = asyncio.get_running_loop()
@@ -216,7 +222,7 @@ class Driver:
     def _done(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            self._fail(error)
+            self._give_up(error)
 
     def _set_timer(self) -> None:
         if self._timer is not None:

@@ -1,4 +1,4 @@
-"""The peer service of docker-compose.yml: claims a shard by an exclusive lock, and becomes ``susurrus run`` in its home.
+"""The peer service of docker-compose.yml: claims a shard by an exclusive lock and becomes ``susurrus run`` in its home.
 
 Replicas of a service have no number.  So each takes the first shard whose lock nobody holds, and keeps its home beside
 the lock: a container that is replaced goes on where one before it has stopped, and two never share a home.
@@ -38,7 +38,7 @@ def main() -> None:
     task, audit = os.environ.get("TASK_FILE", "/join/task.toml"), os.environ.get("AUDIT")
     print(f"peer: claimed {name}", flush=True)
     command = ["susurrus", "run", *(["--task", task] if first and task else []), *(["--audit", audit] if audit else [])]
-    os.execvp(command[0], command)
+    os.execvp(command[0], command)  # noqa: S606  (our own words)
 
 
 def claim(names: list[str]) -> str:

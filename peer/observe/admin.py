@@ -10,6 +10,7 @@ answers this machine only, whatever is listened on, since the token travels in t
 import hmac
 import ipaddress
 import json
+import re
 import secrets
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -67,8 +68,9 @@ class AdminServer:
             return await handler(request)
         if not ipaddress.ip_address((request.remote or "0.0.0.0").partition("%")[0]).is_loopback:  # noqa: S104
             return _problem(403, "only commands of the peer's own machine may ask this")
-        given = request.headers.get("Authorization", "")
-        if not hmac.compare_digest(given.encode(), f"Bearer {self.token}".encode()):
+        # as the bytes that came: whatever they are, they are compared
+        given = request.headers.get("Authorization", "").encode(errors="surrogateescape")
+        if not hmac.compare_digest(given, f"Bearer {self.token}".encode()):
             return _problem(401, "this needs the token of the home's admin.json")
         return await handler(request)
 
@@ -92,7 +94,7 @@ class AdminServer:
 
     async def _rounds(self, request: web.Request) -> web.StreamResponse:
         wanted = request.query.get("limit", "100")
-        if not wanted.isdigit() or not 1 <= int(wanted) <= 10_000:
+        if not re.fullmatch(r"[0-9]{1,5}", wanted) or not 1 <= int(wanted) <= 10_000:
             return _problem(400, "limit must be 1 to 10000")
         return web.json_response(await self._board.storage.list_rounds(int(wanted)))
 

@@ -23,6 +23,9 @@ from protocol.wire.messages import Message, Partial
 
 log = logging.getLogger("susurrus.peer")
 
+MOST_TRIED = 5
+"""Addresses named when no seed answers; a service's name may resolve to many."""
+
 
 @dataclass(slots=True)
 class Counts:
@@ -152,7 +155,8 @@ class Observer:
             return
         if tried and not self._no_seed_said:
             self._no_seed_said = True
-            log.warning("no seed answers; tried: %s", "; ".join(tried))
+            more = [f"and {len(tried) - MOST_TRIED} more"] if len(tried) > MOST_TRIED else []
+            log.warning("no seed answers; tried: %s", "; ".join(tried[:MOST_TRIED] + more))
 
     def failed(self, what: str, error: Any) -> None:
         """Something of our own went wrong that the peer can live with."""

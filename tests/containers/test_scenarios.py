@@ -9,7 +9,7 @@ from tests.containers.engine import Engine
 TARGET = 0.90
 
 
-def test_accuracy(peer: Container) -> float:
+def accuracy_on_test_records(peer: Container) -> float:
     """Accuracy of a peer's model on the records that no peer has trained on."""
     said = peer.susurrus("model", "predict", "--data", "/join/shards/test.csv", "--json")
     predictions = json.loads(said)["predictions"]
@@ -20,13 +20,10 @@ def test_accuracy(peer: Container) -> float:
     return sum(str(p) == t for p, t in zip(predictions, truth, strict=True)) / len(truth)
 
 
-test_accuracy.__test__ = False  # type: ignore[attr-defined]
-
-
 def test_ten_peers_from_nothing_to_the_target(deployment: Deployment) -> None:
     begun = time.monotonic()
     peers = deployment.scale(10)
-    deployment.until(lambda: test_accuracy(peers[0]) >= TARGET, f"test accuracy {TARGET}", 200.0)
+    deployment.until(lambda: accuracy_on_test_records(peers[0]) >= TARGET, f"test accuracy {TARGET}", 200.0)
     print(f"target reached {time.monotonic() - begun:.0f} s after the start")
     resident = [peer.metrics()["process_resident_memory_bytes"] / 1e6 for peer in peers]
     print(f"resident memory, MB: {max(resident):.0f} at most")
@@ -46,7 +43,6 @@ def test_the_image_adds_less_than_300_mb_to_its_base(engine: Engine, image: str)
     base = int(engine.inspect("python:3.11-slim-bookworm")["Size"])
     whole = int(engine.inspect(f"susurrus:{image}")["Size"])
     print(f"image {whole / 1e6:.0f} MB, base {base / 1e6:.0f} MB")
-    assert own
     assert whole - base < 300e6
 
 

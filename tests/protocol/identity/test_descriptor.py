@@ -1,17 +1,13 @@
-"""Descriptors and mask seeds."""
-
-from dataclasses import replace
+"""Descriptors: a peer's own signed word, believed only as long as everything in it holds."""
 
 import pytest
 
 from protocol.base.errors import ConfigurationError, Refusal, Refused
-from protocol.base.ids import RoundId
-from protocol.base.limits import CLOCK_TOLERANCE_S, KEM_KEEP_S, MAX_DESCRIPTOR
+from protocol.base.limits import CLOCK_TOLERANCE_S, MAX_DESCRIPTOR
 from protocol.identity import descriptor as module
 from protocol.identity.admission import admit
 from protocol.identity.descriptor import make_descriptor, parse_descriptor
 from protocol.identity.keys import KemSuite, hybrid_available
-from protocol.identity.sealing import open_seed, seal, seal_seed
 
 NOW = 1_700_000_000.0
 SUITES = [
@@ -147,57 +143,3 @@ def test_what_cannot_be_described(world, change):
     values = {"addresses": ["a:1"], "capabilities": [], "incarnation": 1, "now": NOW, "lifetime_s": 60.0} | change
     with pytest.raises(ConfigurationError):
         make_descriptor(ring, chain, **values)
-
-
-@pytest.mark.parametrize("suite", SUITES)
-def test_seeds(world, suite):
-    ring = world.ring(suite)
-    trustee = world.descriptor(ring)
-    names = {
-        "network": world.authority.network,
-        "round": RoundId(b"r" * 16),
-        "contributor": b"c" * 16,
-        "trustee": trustee.peer,
-    }
-    sealed = seal_seed(trustee, b"s" * 32, **names)
-    assert len(sealed) == {KemSuite.X25519: 80, KemSuite.HYBRID: 1168}[suite]
-    assert open_seed(ring, sealed, **names) == b"s" * 32
-    for name in names:
-        assert reason(open_seed, ring, sealed, **(names | {name: b"x" * 16})) is Refusal.BAD_SEAL
-    for bad in (b"", sealed[:-1], sealed + b"\0", bytes(len(sealed))):
-        assert reason(open_seed, ring, bad, **names) is Refusal.BAD_SEAL
-    assert reason(open_seed, world.ring(suite), sealed, **names) is Refusal.BAD_SEAL
-    ring.rotate(NOW + 1)
-    assert open_seed(ring, sealed, **names) == b"s" * 32
-    ring.prune(NOW + KEM_KEEP_S + 2)
-    assert reason(open_seed, ring, sealed, **names) is Refusal.BAD_SEAL
-
-
-def test_a_seed_is_not_a_body_nor_the_reverse(world):
-    """Domain tags: a text sealed for another purpose does not open as a seed, whatever it is bound to."""
-    ring = world.ring()
-    trustee = world.descriptor(ring)
-    names = {
-        "network": world.authority.network,
-        "round": RoundId(b"r" * 16),
-        "contributor": b"c" * 16,
-        "trustee": trustee.peer,
-    }
-    other = seal(trustee.kem_key, trustee.suite, b"s" * 32, b"".join(names.values()))
-    assert reason(open_seed, ring, other, **names) is Refusal.BAD_SEAL
-
-
-def test_our_own_mistakes_with_seeds(world):
-    trustee = world.descriptor(world.ring())
-    names = {
-        "network": world.authority.network,
-        "round": RoundId(b"r" * 16),
-        "contributor": b"c" * 16,
-        "trustee": trustee.peer,
-    }
-    with pytest.raises(ValueError, match="32 bytes"):
-        seal_seed(trustee, b"short", **names)
-    with pytest.raises(ValueError, match="not the trustee's"):
-        seal_seed(trustee, b"s" * 32, **(names | {"trustee": b"x" * 16}))
-    with pytest.raises(ValueError, match="16 bytes"):
-        seal_seed(replace(trustee), b"s" * 32, **(names | {"round": b"r"}))

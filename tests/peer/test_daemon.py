@@ -1,0 +1,356 @@
+"""The daemon: parts come up and go down in order, the others hear of a leave, an error of its own is a clean end."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sqlite3
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from peer import daemon as daemon_module
+from peer.config import parse_config
+from peer.daemon import Daemon, Hooks, run_peer
+from peer.driver import Driver
+from peer.errors import StorageError
+from peer.home import Home, create_home, open_home, read_admin
+from peer.observe.admin import AdminServer
+from peer.storage import Storage
+from peer.transport.client import Client
+from peer.transport.server import Server
+from protocol.base.entropy import SeededEntropy
+from protocol.base.errors import ConfigurationError, PrivacyRefusal
+from protocol.base.ids import RoundId
+from protocol.effects import PersistRound, Send
+from protocol.events import Stopping, TimePassed
+from protocol.identity.admission import Authority, admit, issue_token
+from protocol.identity.keys import SigningKey
+from protocol.node import Node
+from protocol.wire.messages import Leave
+from tests.peer.driving import until
+
+TASK = """
+[task]
+name = "digits"
+model = "softmax"
+[data]
+schema = "digits"
+[training]
+learning_rate = 1.0
+steps = 5
+[aggregation]
+collusion_threshold = 2
+cohort = 16
+"""
+
+
+class Homes:
+    """Homes of one network, made when they are asked for."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.authority = Authority(SigningKey.from_seed(bytes(range(32))))
+
+    def make(self, name: str, *, age_s: float = 0.0, lifetime_s: float = 86_400.0) -> Path:
+        """A home whose membership began ``age_s`` ago."""
+        began = time.time() - age_s
+        key = SigningKey.from_seed(name.encode().ljust(32))
+        token = issue_token(self.authority, began, lifetime_s, (), SeededEntropy(name))
+        create_home(self.root / name, seed=key.seed, chain=admit(token, key.public_bytes, began).encode(), config="")
+        return self.root / name
+
+
+@pytest.fixture
+def homes(tmp_path: Path) -> Homes:
+    return Homes(tmp_path)
+
+
+class Running:
+    """One run of the peer in a home."""
+
+    def __init__(self, home: Home, daemon: Daemon, run: "asyncio.Future[int]") -> None:
+        self.home, self.daemon, self.run = home, daemon, run
+
+    @property
+    def address(self) -> str:
+        return self.daemon.driver.node.descriptor.addresses[0]
+
+    @property
+    def others(self) -> int:
+        return len(self.daemon.driver.node.membership.alive())
+
+    async def stop(self) -> int:
+        self.daemon.stop()
+        return await asyncio.wait_for(self.run, 10)
+
+
+@asynccontextmanager
+async def running(path: Path, config: str = "", **how: Any) -> AsyncIterator[Running]:
+    """The peer of the home at ``path``, up; it is stopped at the end if it has not ended before."""
+    up: asyncio.Future[Daemon] = asyncio.get_running_loop().create_future()
+    if "listen" not in config:
+        config = '[peer]\nlisten = "127.0.0.1:0"\n' + config
+    with open_home(path) as home:
+        run = asyncio.ensure_future(run_peer(parse_config(path, config), home, hooks=Hooks(up.set_result), **how))
+        await asyncio.wait([up, run], return_when=asyncio.FIRST_COMPLETED, timeout=10)
+        if run.done():
+            run.result()
+        peer = Running(home, up.result(), run)
+        try:
+            yield peer
+        finally:
+            if not run.done():
+                await peer.stop()
+
+
+def seeded(other: Running) -> str:
+    """The configuration of a peer that asks another one first."""
+    return f'[peer]\nlisten = "127.0.0.1:0"\nseeds = ["{other.address}"]\n'
+
+
+def tables(path: Path) -> str:
+    """What SQLite itself says of the database in a home."""
+    with contextlib.closing(sqlite3.connect(path / "state.db")) as connection:
+        return str(connection.execute("PRAGMA integrity_check").fetchone()[0])
+
+
+def spied(monkeypatch: pytest.MonkeyPatch, trace: list[str], **methods: tuple[type, str]) -> None:
+    """Note in ``trace`` when each method begins."""
+    for what, (owner, name) in methods.items():
+        original = getattr(owner, name)
+
+        def noted(self: Any, *args: Any, original: Any = original, what: str = what) -> Any:
+            trace.append(what)
+            return original(self, *args)
+
+        monkeypatch.setattr(owner, name, noted)
+
+
+# --- up and down --------------------------------------------------------------------------------------------------
+
+
+async def test_a_peer_comes_up_answers_and_leaves_nothing_behind(homes: Homes) -> None:
+    path = homes.make("a")
+    async with running(path) as peer:
+        admin = read_admin(path)
+        assert admin.pid == os.getpid()
+        async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {admin.token}"}) as session:
+            async with session.get(f"http://{admin.address}/status") as response:
+                status = await response.json()
+            async with session.post(f"http://{peer.address}/v1/hello", data=b"who is there?") as response:
+                assert response.status == 403
+        assert status["addresses"] == [peer.address]
+        assert status["peer"] == peer.daemon.driver.node.peer.hex()
+        assert await peer.stop() == 0
+        for address in (peer.address, admin.address):
+            host, port = address.split(":")
+            with pytest.raises(ConnectionRefusedError):
+                await asyncio.open_connection(host, int(port))
+        assert (path / "lock").exists()  # the home is the command's to give back
+    assert not (path / "admin.json").exists()
+    assert tables(path) == "ok"
+    assert {t.get_name() for t in asyncio.all_tasks()} == {asyncio.current_task().get_name()}  # type: ignore[union-attr]
+
+
+async def test_what_is_held_is_handed_over_then_the_door_closes_then_storage(
+    homes: Homes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trace: list[str] = []
+    spied(
+        monkeypatch, trace, drained=(Driver, "drained"), members=(Storage, "save_descriptors"),
+        admin=(AdminServer, "stop"), door=(Server, "stop"), driver=(Driver, "close"), client=(Client, "close"),
+        storage=(Storage, "close"),
+    )  # fmt: skip
+    async with running(homes.make("a")) as peer:
+        assert trace == []
+        await peer.stop()
+    assert trace == ["drained", "members", "admin", "door", "driver", "client", "storage"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_is_a_clean_leave_that_the_others_hear_of(homes: Homes, number: signal.Signals) -> None:
+    async with running(homes.make("a")) as a:
+        async with running(homes.make("b"), seeded(a)) as leaving:
+            await until(lambda: a.others == leaving.others == 1)
+            # signal handlers are the process's: this peer started last, so they are its own
+            os.kill(os.getpid(), number)
+            assert await asyncio.wait_for(leaving.run, 10) == 0
+            # once is enough: the next one ends the process, as for a program that knows no signals
+            assert signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler)
+        await until(lambda: a.others == 0)
+        assert not a.run.done()
+
+
+async def test_leaving_takes_no_longer_than_its_budget(homes: Homes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(daemon_module, "HANDOVER_S", 0.05)
+    monkeypatch.setattr(Node, "idle", property(lambda node: False))  # an answer is owed that never comes
+    async with running(homes.make("a")) as peer:
+        assert await asyncio.wait_for(peer.stop(), 2) == 0
+
+
+async def test_a_disk_that_is_full_on_the_way_out_does_not_keep_the_peer_from_handing_over(
+    homes: Homes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handed: list[Any] = []
+
+    async def full(self: Storage, raw: Any) -> None:
+        raise StorageError("the disk is full; free some space")
+
+    monkeypatch.setattr(Storage, "save_descriptors", full)
+    path = homes.make("a")
+    async with running(path) as peer:
+        handle = peer.daemon.driver.node.handle
+        peer.daemon.driver.node.handle = lambda event, now: (handed.append(event), handle(event, now))[1]  # type: ignore[method-assign]
+        with pytest.raises(StorageError, match="the disk is full"):
+            await peer.stop()
+    assert Stopping() in handed
+    assert tables(path) == "ok"
+
+
+# --- errors of its own --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("where", ["node", "storage", "beside the node"])
+async def test_an_error_of_its_own_ends_the_peer_with_a_message(
+    homes: Homes, where: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    path, handed = homes.make("a"), list[Any]()
+    async with running(path) as peer:
+        driver = peer.daemon.driver
+        other = driver.node.descriptor
+
+        def handle(event: Any, now: float) -> list[Any]:
+            handed.append(event)
+            if where == "node":
+                raise KeyError("a bug of ours")
+            return [PersistRound(RoundId(b"r" * 16), now + 60), Send(other, Leave(1))] if where == "storage" else []
+
+        async def full(*_: Any) -> None:
+            raise StorageError("a bug of ours: the disk is full")
+
+        driver.node.handle = handle  # type: ignore[method-assign]
+        peer.daemon.storage.remember_round = full  # type: ignore[method-assign]
+        if where == "beside the node":
+            peer.daemon._spawn(full())
+        else:
+            asyncio.get_running_loop().call_soon(driver.post, TimePassed())
+        assert await asyncio.wait_for(peer.run, 5) == 1
+    assert "stopped by an error: " in caplog.text
+    assert "a bug of ours" in caplog.text
+    assert handed == ([] if where == "beside the node" else [TimePassed()])  # nothing is handed over by a broken peer
+    assert tables(path) == "ok"
+    assert not (path / "admin.json").exists()
+    async with running(path) as again:  # and it can be started again at once
+        assert await again.stop() == 0
+
+
+async def test_what_goes_wrong_while_it_comes_up_closes_what_is_open(
+    homes: Homes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trace: list[str] = []
+    spied(
+        monkeypatch, trace, door=(Server, "stop"), driver=(Driver, "close"), client=(Client, "close"),
+        storage=(Storage, "close"),
+    )  # fmt: skip
+    port = free_port()
+    path = homes.make("late", age_s=2 * 86_400.0)
+    with pytest.raises(ConfigurationError, match="certificate has expired"):
+        async with running(path, f'[peer]\nlisten = "127.0.0.1:{port}"\n'):
+            pass
+    assert trace == ["door", "driver", "client", "storage"]
+    with socket.create_server(("127.0.0.1", port)):
+        pass  # nobody listens there any more
+    assert not (path / "admin.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("task", "audit", "error", "sentence"),
+    [
+        (TASK, True, PrivacyRefusal, "does not say public_data = true"),
+        (TASK, False, ConfigurationError, "this peer itself would not take part in .*no data is bound to its schema"),
+        ("[task]\n", False, ConfigurationError, "data.schema: is missing"),
+    ],
+)
+async def test_a_task_that_cannot_work_is_refused_before_anything_is_opened(
+    homes: Homes, tmp_path: Path, task: str, audit: bool, error: type[Exception], sentence: str
+) -> None:
+    path, file, records = homes.make("a"), tmp_path / "task.toml", tmp_path / "records"
+    file.write_text(task)
+    with pytest.raises(error, match=sentence):
+        async with running(path, task_file=file, audit_dir=records if audit else None):
+            pass
+    assert not (path / "state.db").exists()
+    assert not records.exists()
+
+
+# --- over several lives -------------------------------------------------------------------------------------------
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        return int(found.getsockname()[1])
+
+
+def port_of(peer: Running) -> int:
+    return int(peer.address.rpartition(":")[2])
+
+
+async def test_a_port_that_the_system_chose_is_kept_over_restarts_unless_somebody_has_taken_it(homes: Homes) -> None:
+    path = homes.make("a")
+    async with running(path) as peer:
+        first = port_of(peer)
+    async with running(path) as peer:
+        assert port_of(peer) == first
+    with socket.create_server(("127.0.0.1", first)):
+        async with running(path) as peer:
+            second = port_of(peer)
+            assert second != first
+    async with running(path) as peer:
+        assert port_of(peer) == second
+
+
+async def test_a_port_that_was_asked_for_and_is_taken_is_an_error(homes: Homes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(ConfigurationError, match=f"cannot listen on 127.0.0.1:{port}: the port is taken"):
+            async with running(homes.make("a"), f'[peer]\nlisten = "127.0.0.1:{port}"\n'):
+                pass
+
+
+async def test_what_is_advertised_is_what_others_are_told(homes: Homes) -> None:
+    config = '[peer]\nlisten = "127.0.0.1:0"\nadvertise = ["peer.example.org:7000", "192.0.2.1:0", "[2001:db8::1]:9"]\n'
+    async with running(homes.make("a"), config) as peer:
+        name, bound, six = peer.daemon.driver.node.descriptor.addresses
+        assert (name, six) == ("peer.example.org:7000", "[2001:db8::1]:9")
+        assert bound.startswith("192.0.2.1:")
+        assert not bound.endswith(":0")
+
+
+async def test_a_restart_is_a_newer_word_of_the_same_peer_with_new_keys(homes: Homes) -> None:
+    path = homes.make("a")
+    async with running(path) as peer:
+        first = peer.daemon.driver.node.descriptor
+    async with running(path) as peer:
+        second = peer.daemon.driver.node.descriptor
+    assert second.peer == first.peer
+    assert second.supersedes(first)
+    assert second.incarnation > first.incarnation
+    assert second.kem_epoch > first.kem_epoch
+    assert second.kem_key != first.kem_key
+
+
+async def test_the_network_is_found_again_without_seeds(homes: Homes) -> None:
+    a, b = homes.make("a"), homes.make("b")
+    async with running(a) as first:
+        async with running(b, seeded(first)) as second:
+            await until(lambda: first.others == second.others == 1)
+        await until(lambda: first.others == 0)
+        async with running(b) as second:  # it remembers where the first one was
+            await until(lambda: first.others == second.others == 1)

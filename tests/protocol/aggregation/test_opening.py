@@ -1,0 +1,90 @@
+"""With what a round begins: time for every level and both transfers, at every node less; and which offers fit."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from protocol.aggregation.opening import at_invitee, at_root, encoding_of, fits
+from protocol.aggregation.ports import Ports
+from protocol.aggregation.shape import RING, height
+from protocol.base.limits import MAX_BUDGET_S
+from protocol.base.settings import LAN
+from protocol.training.task import RoundKind
+from tests.protocol.aggregation.bench import NOW, Bench, make_bench
+
+
+def ports_of(bench: Bench, **changes: Any) -> Ports:
+    return replace(bench.machine._ports, **changes)
+
+
+@pytest.mark.parametrize("planned", [4, 8, 100])
+def test_a_roots_budget_covers_every_level_and_both_transfers(bench: Bench, planned: int) -> None:
+    ports = ports_of(bench, settings=replace(LAN, link_bytes_per_s=10.0))
+    state = at_root(ports, bench.task, bench.model, planned, NOW)
+    levels = height(0, planned, bench.task.branching, bench.task.collusion_threshold)
+    vector = encoding_of(bench.task, RoundKind.GRADIENT, planned).nbytes
+    assert state.deadline - NOW == pytest.approx(
+        LAN.round_budget_s + levels * (LAN.hop_allowance_s + 2 * vector / 10.0)
+    )
+    assert (state.depth, state.cap, state.cohort_cap, state.parent, state.offer) == (0, planned, planned, None, None)
+    assert (state.age, state.digest, state.checkpoint) == (0, bench.model.digest, bench.checkpoint)
+
+
+def test_no_round_lasts_longer_than_its_journal_entry(bench: Bench) -> None:
+    """The journal forgets a round after ``MAX_BUDGET_S``: a longer one could be entered twice."""
+    slow = ports_of(bench, settings=replace(LAN, link_bytes_per_s=1e-3))
+    assert at_root(slow, bench.task, bench.model, 8, NOW).deadline == NOW + MAX_BUDGET_S
+    offer = bench.offer(1, budget_s=1e9)
+    invited = at_invitee(ports_of(bench), bench.members[1].descriptor, offer, bench.task, None, NOW)
+    assert invited.deadline < NOW + MAX_BUDGET_S
+
+
+@pytest.mark.parametrize("speed", [None, 1.0])
+def test_an_invitee_is_done_before_its_parent_by_a_hop_and_the_transfer_up(bench: Bench, speed: float | None) -> None:
+    ports = ports_of(bench, link_speed=lambda peer: speed if peer == bench.members[1].descriptor.peer else None)
+    offer = bench.offer(1, budget_s=60.0)
+    state = at_invitee(ports, bench.members[1].descriptor, offer, bench.task, None, NOW)
+    parents_deadline = NOW + offer.budget_s
+    transfer = state.encoding.nbytes / (speed or LAN.link_bytes_per_s)
+    assert parents_deadline - state.deadline == pytest.approx(LAN.hop_allowance_s + transfer)
+    assert (state.parent, state.offer, state.depth) == (bench.members[1].descriptor, offer, 1)
+
+
+def test_parent_and_child_speak_the_same_fixed_point(bench: Bench) -> None:
+    """It follows from the cohort of the whole round, not from what a subtree may hold."""
+    root = at_root(ports_of(bench), bench.task, bench.model, 8, NOW)
+    offer = bench.offer(1, cohort_cap=8, cap=2)
+    child = at_invitee(ports_of(bench), bench.members[1].descriptor, offer, bench.task, None, NOW)
+    assert child.encoding == root.encoding
+    assert encoding_of(bench.task, RoundKind.GRADIENT, 9) != root.encoding
+
+
+def test_the_first_rounds_of_a_task_with_statistics_are_of_that_kind() -> None:
+    bench = make_bench(statistics_rounds=1)
+    assert at_root(ports_of(bench), bench.task, bench.model, 8, NOW).kind is RoundKind.STATISTICS
+    later = replace(bench.model, checkpoint=replace(bench.checkpoint, age=1))
+    assert at_root(ports_of(bench), bench.task, later, 8, NOW).kind is RoundKind.GRADIENT
+
+
+MISFITS: dict[str, dict[str, Any]] = {
+    "another threshold": {"collusion_threshold": 2},
+    "a smaller minimum": {"minimum_cohort": 3},
+    "another branching": {"branching": 3},
+    "another kind": {"kind": 0},
+    "a root's own depth": {"depth": 0},
+    "no contribution": {"cap": 0},
+    "a subtree as large as the round": {"cap": 8, "cohort_cap": 8},
+    "a round larger than the task's": {"cohort_cap": 1001},
+    "a slice the wrong way round": {"slice_low": 2, "slice_high": 1},
+    "a slice beyond the ring": {"slice_high": RING + 1},
+}
+
+
+def test_an_honest_offer_fits(bench: Bench) -> None:
+    assert fits(bench.offer(1), bench.task)
+
+
+@pytest.mark.parametrize("what", MISFITS)
+def test_an_offer_whose_numbers_are_not_the_tasks_does_not_fit(bench: Bench, what: str) -> None:
+    assert not fits(replace(bench.offer(1), **MISFITS[what]), bench.task)
