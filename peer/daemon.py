@@ -34,7 +34,7 @@ from protocol.base.ids import TaskId, short
 from protocol.base.limits import MAX_BUDGET_S
 from protocol.events import Stopping, TaskIntroduced, TimePassed
 from protocol.identity.admission import Chain
-from protocol.identity.descriptor import Descriptor, DescriptorVerifier
+from protocol.identity.descriptor import Descriptor, DescriptorVerifier, parse_descriptor
 from protocol.identity.keys import KemSuite, Keyring
 from protocol.node import Node, Restored, Surroundings
 from protocol.training.catalogue import signed_bytes
@@ -47,6 +47,8 @@ log = logging.getLogger("susurrus.daemon")
 HANDOVER_S = 3.0
 """A leaving peer waits this long at most for what it hands over."""
 SAVE_MEMBERS_S = 30.0
+MAX_FORMER = 16
+"""Addresses of members of before that are asked like seeds: those that do not answer take their time."""
 
 
 @dataclass(slots=True)
@@ -88,6 +90,8 @@ class Daemon:
         self._error: BaseException | None = None
         self._background: set[asyncio.Task[None]] = set()
         self._evaluating: set[TaskId] = set()
+        self._former: list[str] = []
+        """Where members were when this peer last ran."""
 
     async def run(self, task_file: Path | None) -> int:
         """See ``run_peer``."""
@@ -201,9 +205,10 @@ class Daemon:
         descriptors: list[Descriptor] = []
         for raw in await storage.load_descriptors():
             try:
+                self._former += parse_descriptor(raw).addresses
                 descriptors.append(verifier.verify(raw, now))
             except Refused:
-                continue  # expired while this peer was away: gossip brings the new one
+                continue  # expired while this peer was away, or its clock is wrong: its address is asked who is there
         return Restored(
             incarnation=await storage.next_incarnation(floor=int(now)),
             tasks=tuple(await storage.load_tasks()),
@@ -250,7 +255,7 @@ class Daemon:
             self._stop.set()
 
     def _seeds(self) -> list[str]:
-        return list(self.config.seeds)
+        return list(dict.fromkeys([*self.config.seeds, *self._former[:MAX_FORMER]]))
 
     # --- beside the node --------------------------------------------------------------------------------------
 
@@ -304,6 +309,8 @@ class Daemon:
 
     async def _save_members_now(self) -> None:
         known = self.driver.node.membership.descriptors_to_save()
+        if not known:  # cut off: those of before are where it will go on
+            return
         await self.storage.save_descriptors([descriptor.raw for descriptor in known])
 
     def _spawn(self, work: Awaitable[None]) -> None:

@@ -20,6 +20,7 @@ from protocol.base.ids import PeerId
 from protocol.base.limits import MAX_ENVELOPE_TTL_S
 from protocol.effects import Send
 from protocol.identity.descriptor import Descriptor, DescriptorVerifier
+from protocol.identity.fields import MAX_TIME
 from protocol.wire import codec
 from protocol.wire.envelope import Sealer
 
@@ -183,7 +184,7 @@ class Delivery:
         except (ValueError, KeyError, TypeError, OverflowError, RecursionError):  # whatever a stranger may write
             return f"refuses this peer (status {answer.status})"
         sentence = f"refuses this peer: {reason.value}"
-        if abs(ahead) > 60.0:
+        if 60.0 < abs(ahead) < MAX_TIME:
             side = "behind" if ahead > 0 else "ahead of"
             sentence += f"; this machine's clock is {abs(ahead) / 3600:.1f} hours {side} the other's: set it"
         return sentence

@@ -8,7 +8,7 @@ numpy is loaded by what happens here.
 import asyncio
 import os
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -105,6 +105,7 @@ def _run_loop(work: Coroutine[Any, Any, int]) -> int:
     try:
         import uvloop
     except ImportError:
-        return asyncio.run(work)
-    result: int = uvloop.run(work)
-    return result
+        run_with: Callable[[Coroutine[Any, Any, int]], int] = asyncio.run
+    else:
+        run_with = uvloop.run
+    return run_with(work)  # out here, so that no traceback begins with the missing uvloop

@@ -86,6 +86,7 @@ class StatusBoard:
             "partials_sent": counts.sent["partial"],
             "partial_bytes_sent": counts.partial_bytes,
             "messages_refused": sum(counts.refused.values()),
+            "requests_refused": self.server.refusals.total(),  # by the transport: they never became messages
             "cpu_seconds": time.process_time(),
             "peak_rss_mb": peak_rss_mb(),
         }

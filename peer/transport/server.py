@@ -138,6 +138,12 @@ class _Connection(web.RequestHandler):
         super().connection_made(transport)
         self._unheard = asyncio.get_running_loop().call_later(self.keepalive_timeout, self.force_close)
 
+    async def start(self) -> None:
+        """Serve, if there is still anybody: one that was dropped at once, or has gone again, is lost before aiohttp's
+        task gets to run (before Python 3.12), which it takes for a bug and so makes a traceback of."""
+        if self.transport is not None:
+            await super().start()
+
     def heard(self) -> None:
         """A head has arrived."""
         if self._unheard is not None:

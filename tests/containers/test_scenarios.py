@@ -36,10 +36,6 @@ def test_ten_peers_from_nothing_to_the_target(deployment: Deployment) -> None:
 
 
 def test_the_image_adds_less_than_300_mb_to_its_base(engine: Engine, image: str) -> None:
-    layers = engine.docker(
-        "history", "--no-trunc", "--format", "{{.Size}} {{.CreatedBy}}", "--human=false", f"susurrus:{image}"
-    )
-    own = [line.split(maxsplit=1) for line in layers.splitlines()]
     base = int(engine.inspect("python:3.11-slim-bookworm")["Size"])
     whole = int(engine.inspect(f"susurrus:{image}")["Size"])
     print(f"image {whole / 1e6:.0f} MB, base {base / 1e6:.0f} MB")

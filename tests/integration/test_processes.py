@@ -1,114 +1,16 @@
-"""Real peer processes on loopback: the demo, the auditor on its recordings, kills, a network made by hand.
-
-Every process is started by a test and gone when it ends; ports are chosen by the system; readiness is polled for.
-"""
+"""Real peer processes on loopback: the demo, the auditor on its recordings, kills, a network made by hand."""
 
 import base64
 import json
 import os
 import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 import pytest
 
-from peer.learning.datasets import load_dataset
-from peer.learning.readers import write_csv
-
-PATIENCE_S = 60.0
-COMMAND = [sys.executable, "-P", "-m", "peer"]
-
-TASK = """
-[task]
-name = "digits"
-model = "softmax"
-[data]
-schema = "digits"
-[training]
-learning_rate = 1.0
-steps = {steps}
-[aggregation]
-collusion_threshold = 2
-cohort = 16
-"""
-
-
-def susurrus(*arguments: str, code: int = 0, timeout: float = 150.0) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=timeout, check=False)
-    assert done.returncode == code, f"{arguments}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
-    return done
-
-
-def until(holds: Callable[[], Any], what: str) -> Any:
-    end = time.monotonic() + PATIENCE_S
-    while time.monotonic() < end:
-        if found := holds():
-            return found
-        time.sleep(0.05)  # between two looks, not instead of one
-    raise AssertionError(f"not within {PATIENCE_S:.0f} s: {what}")
-
-
-class Homes:
-    """Three homes of one network, each with a shard of the digits, and the processes that run in them."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.processes: dict[int, subprocess.Popen[bytes]] = {}
-        susurrus("network", "create", str(root / "net"))
-        token = json.loads(susurrus("network", "token", str(root / "net"), "--json").stdout)["token"]
-        (root / "token").write_text(token)
-        data = load_dataset("digits")
-        for i in range(3):
-            shard = root / f"shard{i}.csv"
-            rows = slice(i, 900, 3)
-            write_csv(shard, data.X[rows], data.y[rows], features=data.features, target="digit", classes=data.classes)
-            self.init(i, shard)
-
-    def init(self, i: int, shard: Path) -> None:
-        susurrus(
-            "init", "--home", str(self.home(i)), "--token-file", str(self.root / "token"), "--data", str(shard),
-            "--schema", "digits", "--listen", "127.0.0.1:0", "--preset", "local",
-        )  # fmt: skip
-
-    def home(self, i: int) -> Path:
-        return self.root / f"home{i}"
-
-    def log(self, i: int) -> str:
-        return (self.root / f"log{i}").read_text(errors="replace")
-
-    def start(self, i: int, *more: str) -> None:
-        seeds = [part for j in self.processes for part in ("--seed", self.status(j)["addresses"][0])]
-        with (self.root / f"log{i}").open("ab") as log:
-            command = [*COMMAND, "run", "--home", str(self.home(i)), *seeds, *more]
-            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        self.processes[i] = process
-        until(lambda: self.status(i, missing_ok=True), f"peer {i} answers: {self.log(i)}")
-
-    def status(self, i: int, missing_ok: bool = False) -> dict[str, Any]:
-        done = subprocess.run(
-            [*COMMAND, "status", "--home", str(self.home(i)), "--json"], capture_output=True, text=True, check=False
-        )
-        if done.returncode and missing_ok:
-            assert self.processes[i].poll() is None, self.log(i)
-            return {}
-        assert done.returncode == 0, done.stderr
-        status: dict[str, Any] = json.loads(done.stdout)
-        return status
-
-    def stop(self, i: int, number: int = signal.SIGTERM) -> int:
-        process = self.processes.pop(i)
-        process.send_signal(number)
-        return process.wait(timeout=15)
-
-    def close(self) -> None:
-        for process in self.processes.values():
-            process.kill()
-            process.wait()
+from tests.integration.homes import TASK, Homes, susurrus, task_file, until
 
 
 @pytest.fixture
@@ -116,12 +18,6 @@ def homes(tmp_path: Path) -> Iterator[Homes]:
     made = Homes(tmp_path)
     yield made
     made.close()
-
-
-def task_file(tmp_path: Path, steps: int) -> str:
-    path = tmp_path / f"task{steps}.toml"
-    path.write_text(TASK.format(steps=steps))
-    return str(path)
 
 
 def test_three_homes_wait_train_stop_and_come_back(homes: Homes, tmp_path: Path) -> None:

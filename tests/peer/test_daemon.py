@@ -168,10 +168,11 @@ async def test_what_is_held_is_handed_over_then_the_door_closes_then_storage(
         admin=(AdminServer, "stop"), door=(Server, "stop"), driver=(Driver, "close"), client=(Client, "close"),
         storage=(Storage, "close"),
     )  # fmt: skip
-    async with running(homes.make("a")) as peer:
+    async with running(homes.make("b")) as other, running(homes.make("a"), seeded(other)) as peer:
+        await until(lambda: peer.others == 1)
         assert trace == []
         await peer.stop()
-    assert trace == ["drained", "members", "admin", "door", "driver", "client", "storage"]
+        assert trace == ["drained", "members", "admin", "door", "driver", "client", "storage"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -203,13 +204,15 @@ async def test_a_disk_that_is_full_on_the_way_out_does_not_keep_the_peer_from_ha
     async def full(self: Storage, raw: Any) -> None:
         raise StorageError("the disk is full; free some space")
 
-    monkeypatch.setattr(Storage, "save_descriptors", full)
     path = homes.make("a")
-    async with running(path) as peer:
+    async with running(homes.make("b")) as other, running(path, seeded(other)) as peer:
+        await until(lambda: peer.others == 1)
+        monkeypatch.setattr(Storage, "save_descriptors", full)
         handle = peer.daemon.driver.node.handle
         peer.daemon.driver.node.handle = lambda event, now: (handed.append(event), handle(event, now))[1]  # type: ignore[method-assign]
         with pytest.raises(StorageError, match="the disk is full"):
             await peer.stop()
+        monkeypatch.undo()
     assert Stopping() in handed
     assert tables(path) == "ok"
 
