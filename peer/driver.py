@@ -159,8 +159,8 @@ class Driver:
                     self._observer.report(item)
                 case PersistRound(round_id, expires):
                     self._persist(self._storage.remember_round(round_id, expires))
-                case PersistUse(key):
-                    self._persist(self._storage.remember_use(key))
+                case PersistUse(keys):
+                    self._persist(self._storage.remember_uses(keys))
                 case SaveTask(encoding, submitter, signature):
                     self._persist(self._storage.save_task(encoding, submitter, signature))
                 case SaveCheckpoint(checkpoint):

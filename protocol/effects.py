@@ -45,9 +45,9 @@ class PersistRound:
 
 @dataclass(frozen=True, slots=True)
 class PersistUse:
-    """Remember durably that a deterministic contribution was made from this source to this model or statistic."""
+    """Remember durably, for ever and all at once, what a deterministic contribution has answered."""
 
-    key: bytes
+    keys: tuple[bytes, ...]
 
 
 @dataclass(frozen=True, slots=True)

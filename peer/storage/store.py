@@ -67,9 +67,14 @@ class Storage:
         row = (round_id, expires)
         await self._execute("INSERT OR REPLACE INTO journal_rounds (round, expires) VALUES (?, ?)", row, durable=True)
 
-    async def remember_use(self, key: bytes) -> None:
-        """Durably, for ever: a deterministic contribution was made for ``key``."""
-        await self._execute("INSERT OR IGNORE INTO journal_uses (key) VALUES (?)", (key,), durable=True)
+    async def remember_uses(self, keys: Sequence[bytes]) -> None:
+        """Durably, for ever, all or none: a deterministic contribution has answered each of ``keys``."""
+
+        def write(connection: sqlite3.Connection) -> None:
+            rows = [(key,) for key in keys]
+            connection.executemany("INSERT OR IGNORE INTO journal_uses (key) VALUES (?)", rows)
+
+        await self._database.run(write, durable=True)
 
     async def forget_expired(self, now: float) -> None:
         """Drop rounds that expired before ``now``."""
@@ -81,7 +86,7 @@ class Storage:
         return frozenset(RoundId(row[0]) for row in rows)
 
     async def uses(self) -> frozenset[bytes]:
-        """Every key of ``remember_use``."""
+        """Every key of ``remember_uses``."""
         return frozenset(row[0] for row in await self._query("SELECT key FROM journal_uses"))
 
     # --- models, tasks, descriptors -------------------------------------------------------------------------

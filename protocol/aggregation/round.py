@@ -87,7 +87,8 @@ class Round:
     own_added: bool = False
     closing: bool = False
     """The deadline has passed: only work under way is waited for."""
-    deterministic: bool = False
+    uses: tuple[bytes, ...] = ()
+    """What the own contribution uses up for ever (``uses``); empty where it comes from a fresh sample."""
     phase: Phase = Phase.GATHERING
     recording: Recording | None = None
     tried: set[PeerId] = field(default_factory=set)

@@ -30,7 +30,7 @@ from protocol.base.limits import (
 from protocol.identity.fields import Reader
 
 LEAST_BOUND, MOST_BOUND = 2.0**-64, 2.0**64
-"""Where ``clip`` and ``loss_bound`` must lie: well inside what ``masking.ring`` can encode, whatever is made of them."""
+"""Where ``clip`` and ``loss_bound`` must lie: well inside what ``masking.ring`` encodes, whatever is made of them."""
 _EXTRA_COORDINATES = 3
 """Weight, loss and hits, which travel behind the gradient."""
 _NESTED = {"hyper": 2, "ranges": 2, "features": 1, "classes": 1, "target_range": 1}

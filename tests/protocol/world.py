@@ -286,8 +286,8 @@ class World:
                 case PersistRound(round_id, expires):
                     peer.disk.rounds[round_id] = expires
                     self.ever_durable.add((peer.id, round_id))
-                case PersistUse(key):
-                    peer.disk.uses.add(key)
+                case PersistUse(keys):
+                    peer.disk.uses.update(keys)
                 case SaveCheckpoint(checkpoint):
                     peer.disk.checkpoints[checkpoint.task] = checkpoint
                 case SaveTask(encoding, submitter, signature):

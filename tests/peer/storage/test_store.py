@@ -63,8 +63,8 @@ async def test_rounds_are_remembered_until_they_expire(path: Path) -> None:
 
 async def test_uses_are_remembered_for_ever(path: Path) -> None:
     storage = await Storage.open(path)
-    await storage.remember_use(b"model 1")
-    await storage.remember_use(b"model 1")
+    await storage.remember_uses((b"model 1",))
+    await storage.remember_uses((b"model 1",))
     await storage.forget_expired(1e12)
     await storage.close()
     storage = await Storage.open(path)
@@ -79,7 +79,7 @@ from peer.storage import Storage
 async def main():
     storage = await Storage.open(Path(sys.argv[1]))
     await storage.remember_round(b"a" * 16, 1e12)
-    await storage.remember_use(b"used")
+    await storage.remember_uses((b"used",))
     print(await storage.next_incarnation(), flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
 asyncio.run(main())
@@ -108,7 +108,7 @@ async def test_what_must_survive_a_power_cut_is_asked_to(path: Path, monkeypatch
 
     monkeypatch.setattr(storage._database, "run", spy)
     await storage.remember_round(A, 1e12)
-    await storage.remember_use(b"used")
+    await storage.remember_uses((b"used",))
     await storage.save_task(b"encoding", b"k" * 32, b"s" * 64)
     await storage.next_incarnation()
     await storage.save_incarnation(5)
