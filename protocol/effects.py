@@ -51,6 +51,14 @@ class PersistUse:
 
 
 @dataclass(frozen=True, slots=True)
+class PersistIdentity:
+    """Remember durably that a descriptor with this incarnation and KEM epoch was signed: later ones lie above both."""
+
+    incarnation: int
+    kem_epoch: int
+
+
+@dataclass(frozen=True, slots=True)
 class SaveCheckpoint:
     """Keep this model as the newest; need not be durable at once, a later one replaces it."""
 
@@ -86,13 +94,14 @@ class Dial:
     """Ask the seeds for their descriptors: this node knows nobody who is alive."""
 
 
-Effect = Send | PersistRound | PersistUse | SaveCheckpoint | SaveTask | Work | Report | Dial
+Effect = Send | PersistRound | PersistUse | PersistIdentity | SaveCheckpoint | SaveTask | Work | Report | Dial
 
 __all__ = [
     "Dial",
     "Effect",
     "Job",
     "PeerId",
+    "PersistIdentity",
     "PersistRound",
     "PersistUse",
     "Report",

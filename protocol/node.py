@@ -19,7 +19,7 @@ from protocol.base.entropy import Entropy
 from protocol.base.errors import Refusal, Refused
 from protocol.base.ids import NetworkId, PeerId, RoundId
 from protocol.base.settings import Settings
-from protocol.effects import Effect, Report, Send
+from protocol.effects import Effect, PersistIdentity, Report, Send
 from protocol.events import (
     AddressesChanged,
     Event,
@@ -390,7 +390,8 @@ class Node:
             self._given.keyring.rotate(now)
         self._given.keyring.prune(now)
         self.descriptor = self._describe(incarnation, now)
-        return self.membership.set_own(self.descriptor)
+        told = PersistIdentity(incarnation, self.descriptor.kem_epoch)
+        return [told, *self.membership.set_own(self.descriptor)]
 
     def _resign_at(self) -> float:
         half_life = self.descriptor.issued + self._given.settings.descriptor_lifetime_s / 2

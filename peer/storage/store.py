@@ -147,9 +147,14 @@ class Storage:
 
         return await self._database.run(bump, durable=True)
 
-    async def save_incarnation(self, value: int) -> None:
-        """Durably: ``value`` is in use (it grew by refuting a rumour)."""
-        await self._database.run(lambda c: _raise_counter(c, "incarnation", value), durable=True)
+    async def save_identity(self, incarnation: int, kem_epoch: int) -> None:
+        """Durably: both are in use (a rumour was refuted, the KEM key replaced); smaller ones are ignored."""
+
+        def raise_both(connection: sqlite3.Connection) -> None:
+            _raise_counter(connection, "incarnation", incarnation)
+            _raise_counter(connection, "kem_epoch", kem_epoch)
+
+        await self._database.run(raise_both, durable=True)
 
     async def kem_epoch(self) -> int:
         """The last KEM epoch in use, 0 before the first."""

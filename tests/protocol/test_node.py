@@ -11,7 +11,7 @@ from protocol.aggregation.phases import AbstainReason, DeclineReason
 from protocol.base.errors import Refusal, Refused
 from protocol.base.ids import Lineage, RoundId, TaskId
 from protocol.base.limits import KEM_EPOCH_S, MAX_TASKS
-from protocol.effects import Effect, Report, SaveCheckpoint, SaveTask, Send, Work
+from protocol.effects import Effect, PersistIdentity, Report, SaveCheckpoint, SaveTask, Send, Work
 from protocol.events import (
     AddressesChanged,
     Event,
@@ -24,6 +24,7 @@ from protocol.events import (
     WorkDone,
     WorkFailed,
 )
+from protocol.membership import Liveness
 from protocol.node import Node, Restored
 from protocol.training.catalogue import signed_bytes
 from protocol.training.state import digest, initial_state
@@ -308,6 +309,44 @@ def test_new_addresses_and_refuted_rumours_raise_the_incarnation() -> None:
     desk.hear(m.Gossip(1, (), (rumour,), (), ()))
     assert desk.node.descriptor.incarnation == 3
     assert desk.node.membership.incarnation == 3
+
+
+def test_what_a_descriptor_says_is_durable_whenever_it_grows() -> None:
+    desk = Desk()
+
+    def kept(effects: list[Effect]) -> list[PersistIdentity]:
+        return [e for e in effects if isinstance(e, PersistIdentity)]
+
+    epoch = desk.node.descriptor.kem_epoch
+    refuted = desk.hear(m.Gossip(1, (), (m.Rumour(desk.node.peer, 7, 2),), (), ()))
+    assert kept(refuted) == [PersistIdentity(8, epoch)]
+    assert kept(desk.do(AddressesChanged(("10.9.9.9:9",)))) == [PersistIdentity(9, epoch)]
+    renewed = kept(desk.do(TimePassed(), NOW + KEM_EPOCH_S))
+    assert renewed == [PersistIdentity(9, desk.node.descriptor.kem_epoch)]
+    assert renewed[0].kem_epoch > epoch
+
+
+def test_a_peer_that_was_driven_to_a_huge_incarnation_is_found_again_after_a_restart() -> None:
+    """Its tombstones hold the incarnation that it had: without having kept it, it could never rise above them."""
+    world = World(4, "huge incarnation")
+    world.start_all()
+    victim, liar = world.peers[0], world.peers[1]
+    assert victim.node is not None
+    assert liar.node is not None
+    rumour = m.Rumour(victim.id, 2**62, 2)
+    world.handle(victim, MessageReceived(liar.node.descriptor, m.Gossip(1, (), (rumour,), (), ())))
+    world.run(5.0)
+    world.kill(victim)
+    world.run(20.0)
+    world.start(victim)
+    for other in world.peers[1:]:
+        assert other.node is not None
+        assert other.node.membership.state_of(victim.id) is not Liveness.ALIVE
+        world.handle(victim, PeerFound(other.node.descriptor))
+    world.run(10.0)
+    for other in world.peers[1:]:
+        assert other.node is not None
+        assert other.node.membership.state_of(victim.id) is Liveness.ALIVE
 
 
 # --- restarts and leaving -----------------------------------------------------------------------------------------

@@ -111,7 +111,7 @@ async def test_what_must_survive_a_power_cut_is_asked_to(path: Path, monkeypatch
     await storage.remember_uses((b"used",))
     await storage.save_task(b"encoding", b"k" * 32, b"s" * 64)
     await storage.next_incarnation()
-    await storage.save_incarnation(5)
+    await storage.save_identity(5, 5)
     await storage.save_kem_epoch(5)
     assert asked == [True] * 6
     storage.save_checkpoint(Checkpoint(TASK, 1, b"one"))
@@ -188,8 +188,9 @@ async def test_counters_only_grow(path: Path) -> None:
     storage = await Storage.open(path)
     assert (await storage.kem_epoch(), await storage.listen_port()) == (0, None)
     assert [await storage.next_incarnation(), await storage.next_incarnation()] == [1, 2]
-    await storage.save_incarnation(9)
-    await storage.save_incarnation(4)
+    await storage.save_identity(9, 1_000)
+    await storage.save_identity(4, 999)
+    assert await storage.kem_epoch() == 1_000
     assert await storage.next_incarnation() == 10
     assert await storage.next_incarnation(floor=1_700_000_000) == 1_700_000_000
     await storage.save_kem_epoch(1_700_000_000_123)
