@@ -324,7 +324,11 @@ class Node:
 
     def _start_rounds(self, entry: Entry, now: float) -> list[Effect]:
         effects: list[Effect] = []
-        while (model := entry.walks.take_ready(now)) is not None:
+        while True:
+            if self.rounds.full:  # a walk costs its sender next to nothing, and a round costs everybody
+                entry.walks.postpone(now + self._given.settings.retry_pause_s)
+            if (model := entry.walks.take_ready(now)) is None:
+                return effects
             task = entry.task
             if not self.tasks.able(entry):  # its user has said no since, or will not contribute to what he introduced
                 effects += entry.walks.pass_on(model, self.membership.alive(), now)
@@ -339,7 +343,6 @@ class Node:
             entry.walks.round_begun(model.walk, model.lineage, model.checkpoint.age, now)
             planned = planned_cohort(self.membership.size_estimate(), task.cohort, task.minimum_cohort, task.branching)
             effects += self.rounds.start(task, model, planned, now)
-        return effects
 
     # --- inside -----------------------------------------------------------------------------------------------
 

@@ -97,7 +97,7 @@ class RoundMachine:
             return DeclineReason.UNKNOWN_TASK
         if not agreed:
             return DeclineReason.TASK_REFUSED
-        if len(self._rounds) >= MAX_ROUNDS_AT_ONCE:
+        if self.full:
             return DeclineReason.BUSY
         if self._ports.application.gate() is not None:
             return DeclineReason.GATE_CLOSED
@@ -372,6 +372,11 @@ class RoundMachine:
         single = self._ports.application.freshness(task) is Freshness.DETERMINISTIC
         answered = any(key in self._uses for key in uses.keys_of(task, kind, model.digest))
         return single and kind is RoundKind.GRADIENT and answered
+
+    @property
+    def full(self) -> bool:
+        """As many rounds are under way here as one peer takes part in at once, be it as root or below."""
+        return len(self._rounds) >= MAX_ROUNDS_AT_ONCE
 
     @property
     def idle(self) -> bool:

@@ -10,7 +10,7 @@ from protocol import reports
 from protocol.aggregation.phases import AbstainReason, DeclineReason
 from protocol.base.errors import Refusal, Refused
 from protocol.base.ids import Lineage, RoundId, TaskId
-from protocol.base.limits import KEM_EPOCH_S, MAX_TASKS
+from protocol.base.limits import KEM_EPOCH_S, MAX_ROUNDS_AT_ONCE, MAX_TASKS
 from protocol.effects import Effect, PersistIdentity, Report, SaveCheckpoint, SaveTask, Send, Work
 from protocol.events import (
     AddressesChanged,
@@ -30,6 +30,7 @@ from protocol.training.catalogue import signed_bytes
 from protocol.training.state import digest, initial_state
 from protocol.training.task import SignedTask, Task
 from protocol.wire import messages as m
+from tests.protocol.checks import newest_age
 from tests.protocol.world import START, World, make_task
 
 NOW = START
@@ -309,6 +310,24 @@ def test_new_addresses_and_refuted_rumours_raise_the_incarnation() -> None:
     desk.hear(m.Gossip(1, (), (rumour,), (), ()))
     assert desk.node.descriptor.incarnation == 3
     assert desk.node.membership.incarnation == 3
+
+
+def test_a_flood_of_walks_starts_no_more_rounds_than_a_peer_takes_part_in() -> None:
+    world, task = World(6, "flood"), make_task(steps=500)
+    world.start_all()
+    world.introduce(world.peers[0], task)
+    assert world.run(10.0, lambda: newest_age(world.peers[1], task) > 0)
+    victim, flooder = world.peers[1], world.peers[5]
+    assert victim.node is not None
+    assert flooder.node is not None
+    most = 0
+    for i in range(100):
+        flood = m.Walk(i, 0, Lineage(b"\xff" * 8), False, checkpoint(100 + i, task))
+        world.handle(victim, MessageReceived(flooder.node.descriptor, flood))
+        world.run(0.002)
+        most = max(most, len(victim.node.rounds._rounds))
+    assert most == MAX_ROUNDS_AT_ONCE
+    assert world.most_events_in_a_second() < 2000
 
 
 def test_what_a_descriptor_says_is_durable_whenever_it_grows() -> None:
