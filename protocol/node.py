@@ -349,7 +349,10 @@ class Node:
     def _restore(self, restored: Restored, now: float) -> list[Effect]:
         effects: list[Effect] = []
         for signed in restored.tasks:
-            effects += self.tasks.adopt(signed, now, save=False)[1]
+            try:
+                effects += self.tasks.adopt(signed, now, save=False)[1]
+            except Refused:
+                continue  # its user has changed his mind about too many: they are for others to carry
         for checkpoint in restored.checkpoints:
             entry = self.tasks.get(checkpoint.task)
             if entry is not None:

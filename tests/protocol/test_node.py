@@ -26,7 +26,7 @@ from protocol.events import (
 )
 from protocol.membership import Liveness
 from protocol.node import Node, Restored
-from protocol.training.catalogue import signed_bytes
+from protocol.training.catalogue import MAX_FOREIGN_TASKS, signed_bytes
 from protocol.training.state import digest, initial_state
 from protocol.training.task import SignedTask, Task
 from protocol.wire import messages as m
@@ -369,6 +369,14 @@ def test_a_peer_that_was_driven_to_a_huge_incarnation_is_found_again_after_a_res
 
 
 # --- restarts and leaving -----------------------------------------------------------------------------------------
+
+
+def test_a_user_who_has_come_to_refuse_all_that_is_stored_can_still_start() -> None:
+    desk = Desk()
+    stored = tuple(desk.signed(make_task(standard_seed=i)) for i in range(MAX_TASKS))
+    desk.world.peers[0].application.refusal = "no more"
+    desk.start(Restored(4, stored))
+    assert len(desk.node.tasks.entries()) == MAX_FOREIGN_TASKS
 
 
 def test_what_was_restored_is_there_and_what_was_under_way_is_not() -> None:
