@@ -15,7 +15,7 @@ from protocol.aggregation.lineage import check_ancestors
 from protocol.aggregation.phases import AbstainReason, DeclineReason, Phase, Place, advance
 from protocol.aggregation.ports import Ports
 from protocol.aggregation.round import Child, Recording, Round
-from protocol.aggregation.seeds import check_groups
+from protocol.aggregation.seeds import check_contributors, check_groups
 from protocol.aggregation.shape import RING
 from protocol.application import Freshness
 from protocol.base.errors import Refusal, Refused
@@ -211,6 +211,7 @@ class RoundMachine:
             if len(message.vector) != state.encoding.nbytes:
                 raise Refused(Refusal.WRONG_LENGTH, "partial")
             check_groups(sender.peer, state.depth + 1, state.threshold, message)
+            check_contributors(message, state.elsewhere(self._ports.peer, child))
         except Refused as error:
             child.place = advance(child.place, Place.GONE)
             refused = reports.MessageRefused(sender.peer, "partial", error.reason, error.detail)
