@@ -6,7 +6,7 @@ Invariants: nothing here reveals a record; a contribution leaves only through th
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Protocol
 
@@ -30,7 +30,7 @@ class Freshness(Enum):
 class Contribution:
     """One peer's share of a round before encoding: one float array per section of the round's encoding."""
 
-    values: tuple[NDArray[Any], ...]
+    values: tuple[NDArray[Any], ...] = field(repr=False)
 
 
 class Application(Protocol):
