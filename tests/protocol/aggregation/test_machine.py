@@ -237,6 +237,17 @@ def test_a_slow_contribution_is_not_waited_for_beyond_the_deadline() -> None:
     assert bench.machine.next_deadline()[0] == float("inf")
 
 
+@pytest.mark.parametrize("budget", [8.0, 600.0])
+def test_no_parent_keeps_a_peer_for_longer_than_its_own_settings_ask_for(budget: float) -> None:
+    bench = make_bench()
+    bench.take(bench.offer(1, 2, 3, state=b"", budget_s=budget))
+    levels = height(0, 8, 2, 3)
+    own = LAN.round_budget_s + levels * LAN.hop_allowance_s
+    transfer = 24 / LAN.link_bytes_per_s
+    expected = min(budget, 2 * (own + 2 * levels * transfer)) - LAN.hop_allowance_s - transfer
+    assert bench.machine.next_deadline()[0] == pytest.approx(NOW + expected)
+
+
 # --- a parent ---------------------------------------------------------------------------------------------------
 
 
