@@ -20,6 +20,7 @@ from peer.storage import history
 from peer.storage.database import Database, open_database
 from protocol.base.errors import Refused
 from protocol.base.ids import RoundId, TaskId
+from protocol.base.limits import MAX_BUDGET_S
 from protocol.training.task import SignedTask, decode
 from protocol.wire.messages import Checkpoint
 
@@ -27,6 +28,8 @@ _log = logging.getLogger(__name__)
 
 FLUSH_S = 0.5
 RETRY_S = 10.0
+PRUNE_EVERY = 256
+"""So many rounds are remembered before those that have expired are dropped: a peer may run for months."""
 
 
 class Storage:
@@ -40,6 +43,7 @@ class Storage:
         self._timer: asyncio.TimerHandle | None = None
         self._flushing: asyncio.Task[None] | None = None
         self._failing = False
+        self._remembered = 0
 
     @classmethod
     async def open(cls, path: Path) -> "Storage":
@@ -63,9 +67,17 @@ class Storage:
     # --- the journal ----------------------------------------------------------------------------------------
 
     async def remember_round(self, round_id: RoundId, expires: float) -> None:
-        """Durably: this peer has contributed to ``round_id`` (until ``expires``, Unix seconds)."""
-        row = (round_id, expires)
-        await self._execute("INSERT OR REPLACE INTO journal_rounds (round, expires) VALUES (?, ?)", row, durable=True)
+        """Durably: this peer has entered ``round_id`` (until ``expires``, Unix seconds: ``MAX_BUDGET_S`` from now)."""
+        self._remembered += 1
+        prune = self._remembered % PRUNE_EVERY == 0
+
+        def write(connection: sqlite3.Connection) -> None:
+            statement = "INSERT OR REPLACE INTO journal_rounds (round, expires) VALUES (?, ?)"
+            connection.execute(statement, (round_id, expires))
+            if prune:
+                connection.execute("DELETE FROM journal_rounds WHERE expires <= ?", (expires - MAX_BUDGET_S,))
+
+        await self._database.run(write, durable=True)
 
     async def remember_uses(self, keys: Sequence[bytes]) -> None:
         """Durably, for ever, all or none: a deterministic contribution has answered each of ``keys``."""

@@ -14,6 +14,7 @@ import pytest
 from peer.errors import StorageError
 from peer.storage import Storage, history, store
 from protocol.base.ids import RoundId, TaskId
+from protocol.base.limits import MAX_BUDGET_S
 from protocol.training.task import Task
 from protocol.wire.messages import Checkpoint
 
@@ -58,6 +59,21 @@ async def test_rounds_are_remembered_until_they_expire(path: Path) -> None:
     assert await storage.rounds_remembered(100.0) == {B}
     await storage.forget_expired(150.0)
     assert await storage.rounds_remembered(0.0) == {B}
+    await storage.close()
+
+
+async def test_expired_rounds_do_not_pile_up_in_a_peer_that_never_restarts(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "PRUNE_EVERY", 8)
+    storage = await Storage.open(path)
+    for second in range(int(MAX_BUDGET_S), int(MAX_BUDGET_S) + 64):  # one round every ten seconds
+        now = second * 10.0
+        await storage.remember_round(RoundId(second.to_bytes(16, "big")), now + MAX_BUDGET_S)
+    kept = await storage.rounds_remembered(0.0)
+    assert await storage.rounds_remembered(now) <= kept
+    assert len(await storage.rounds_remembered(now)) == 60
+    assert len(kept) == 60
     await storage.close()
 
 
