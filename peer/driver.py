@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, assert_never
 
 from peer.delivery import INLINE_BYTES, STATUS, Delivery, hello_refusal
 from peer.observe.observer import Observer
@@ -22,7 +22,18 @@ from peer.transport.exchange import Answer
 from protocol.base.entropy import Entropy
 from protocol.base.errors import Refused
 from protocol.base.ids import PeerId
-from protocol.effects import Dial, Effect, PersistRound, PersistUse, Report, SaveCheckpoint, SaveTask, Send, Work
+from protocol.effects import (
+    Dial,
+    Effect,
+    PersistIdentity,
+    PersistRound,
+    PersistUse,
+    Report,
+    SaveCheckpoint,
+    SaveTask,
+    Send,
+    Work,
+)
 from protocol.events import Event, MessageReceived, PeerFound, SendFailed, TimePassed, WorkDone, WorkFailed
 from protocol.identity.descriptor import Descriptor, DescriptorVerifier
 from protocol.node import Node
@@ -169,8 +180,10 @@ class Driver:
                     self._observer.report(item)
                 case PersistRound(round_id, expires):
                     self._persist(self._storage.remember_round(round_id, expires))
-                case PersistUse(key):
-                    self._persist(self._storage.remember_use(key))
+                case PersistUse(keys):
+                    self._persist(self._storage.remember_uses(keys))
+                case PersistIdentity(incarnation, kem_epoch):
+                    self._persist(self._storage.save_identity(incarnation, kem_epoch))
                 case SaveTask(encoding, submitter, signature):
                     self._persist(self._storage.save_task(encoding, submitter, signature))
                 case SaveCheckpoint(checkpoint):
@@ -179,6 +192,8 @@ class Driver:
                     if not self._dialling:
                         self._dialling = True
                         self._spawn(self._dial())
+                case _:
+                    assert_never(effect)  # one that nobody carries out might be what makes a restart safe
 
     def _persist(self, write: Any) -> None:
         self._persisting = True

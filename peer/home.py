@@ -64,10 +64,6 @@ class Home:
         self._lock: int | None = lock
 
     @property
-    def config_file(self) -> Path:
-        return self.path / CONFIG
-
-    @property
     def database(self) -> Path:
         return self.path / DATABASE
 

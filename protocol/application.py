@@ -5,8 +5,7 @@ Neighbours: ``peer.learning`` implements it in the daemon, tests and the simulat
 Invariants: nothing here reveals a record; a contribution leaves only through the round machine, encoded and masked.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Protocol
 
@@ -30,7 +29,7 @@ class Freshness(Enum):
 class Contribution:
     """One peer's share of a round before encoding: one float array per section of the round's encoding."""
 
-    values: tuple[NDArray[Any], ...]
+    values: tuple[NDArray[Any], ...] = field(repr=False)
 
 
 class Application(Protocol):
@@ -70,8 +69,3 @@ def sections_of(task: Task, kind: RoundKind) -> tuple[Section, ...]:
 def modulus_of(task: Task, kind: RoundKind) -> int:
     """Ring width of a round: the task's, but at least 32 bits for statistics (variances need the digits)."""
     return max(task.modulus_bits, 32) if kind is RoundKind.STATISTICS else task.modulus_bits
-
-
-def total_length(sections: Sequence[Section]) -> int:
-    """Coordinates of a vector with these sections."""
-    return sum(section.length for section in sections)

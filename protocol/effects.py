@@ -45,9 +45,17 @@ class PersistRound:
 
 @dataclass(frozen=True, slots=True)
 class PersistUse:
-    """Remember durably that a deterministic contribution was made from this source to this model or statistic."""
+    """Remember durably, for ever and all at once, what a deterministic contribution has answered."""
 
-    key: bytes
+    keys: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PersistIdentity:
+    """Remember durably that a descriptor with this incarnation and KEM epoch was signed: later ones lie above both."""
+
+    incarnation: int
+    kem_epoch: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,13 +94,14 @@ class Dial:
     """Ask the seeds for their descriptors: this node knows nobody who is alive."""
 
 
-Effect = Send | PersistRound | PersistUse | SaveCheckpoint | SaveTask | Work | Report | Dial
+Effect = Send | PersistRound | PersistUse | PersistIdentity | SaveCheckpoint | SaveTask | Work | Report | Dial
 
 __all__ = [
     "Dial",
     "Effect",
     "Job",
     "PeerId",
+    "PersistIdentity",
     "PersistRound",
     "PersistUse",
     "Report",

@@ -19,7 +19,7 @@ from protocol.base.entropy import Entropy
 from protocol.base.errors import Refusal, Refused
 from protocol.base.ids import NetworkId, PeerId, RoundId
 from protocol.base.settings import Settings
-from protocol.effects import Effect, Report, Send
+from protocol.effects import Effect, PersistIdentity, Report, Send
 from protocol.events import (
     AddressesChanged,
     Event,
@@ -329,7 +329,11 @@ class Node:
 
     def _start_rounds(self, entry: Entry, now: float) -> list[Effect]:
         effects: list[Effect] = []
-        while (model := entry.walks.take_ready(now)) is not None:
+        while True:
+            if self.rounds.full:  # a walk costs its sender next to nothing, and a round costs everybody
+                entry.walks.postpone(now + self._given.settings.retry_pause_s)
+            if (model := entry.walks.take_ready(now)) is None:
+                return effects
             task = entry.task
             if not self.tasks.able(entry):  # its user has said no since, or will not contribute to what he introduced
                 effects += entry.walks.pass_on(model, self.membership.alive(), now)
@@ -344,14 +348,16 @@ class Node:
             entry.walks.round_begun(model.walk, model.lineage, model.checkpoint.age, now)
             planned = planned_cohort(self.membership.size_estimate(), task.cohort, task.minimum_cohort, task.branching)
             effects += self.rounds.start(task, model, planned, now)
-        return effects
 
     # --- inside -----------------------------------------------------------------------------------------------
 
     def _restore(self, restored: Restored, now: float) -> list[Effect]:
         effects: list[Effect] = []
         for signed in restored.tasks:
-            effects += self.tasks.adopt(signed, now, save=False)[1]
+            try:
+                effects += self.tasks.adopt(signed, now, save=False)[1]
+            except Refused:
+                continue  # its user has changed his mind about too many: they are for others to carry
         for checkpoint in restored.checkpoints:
             entry = self.tasks.get(checkpoint.task)
             if entry is not None:
@@ -395,7 +401,8 @@ class Node:
             self._given.keyring.rotate(now)
         self._given.keyring.prune(now)
         self.descriptor = self._describe(incarnation, now)
-        return self.membership.set_own(self.descriptor)
+        told = PersistIdentity(incarnation, self.descriptor.kem_epoch)
+        return [told, *self.membership.set_own(self.descriptor)]
 
     def _resign_at(self) -> float:
         half_life = self.descriptor.issued + self._given.settings.descriptor_lifetime_s / 2

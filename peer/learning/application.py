@@ -7,6 +7,7 @@ peer has none; what cannot be read is said in one sentence and never half-used.
 """
 
 import hashlib
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -25,6 +26,8 @@ from protocol.identity.keys import peer_id
 from protocol.training import state
 from protocol.training.task import RoundKind, Task
 from protocol.wire.messages import Checkpoint
+
+log = logging.getLogger("susurrus.learning")
 
 HOUR_S = 3600.0
 
@@ -115,7 +118,18 @@ class LocalApplication:
             self._contributed.append(self._clock())
 
     def load(self, task: Task) -> None:
-        """Read the records of a task and bind them.  Slow: call in a thread.  Raises ``ConfigurationError``."""
+        """Read the records of a task and bind them.  Slow: call in a thread.  Raises ``ConfigurationError``.
+
+        Whatever else a stranger's task provokes in a model class of the user's own is one too, and ends no peer.
+        """
+        try:
+            self._load(task)
+        except ConfigurationError:
+            raise
+        except Exception as error:  # its text may quote a record: the type must do
+            raise ConfigurationError([f"{type(error).__name__} in model '{task.model}' or its records"]) from error
+
+    def _load(self, task: Task) -> None:
         binding = self._config.data.get(task.schema)
         if binding is None:
             raise ConfigurationError([f"config.toml binds no data to the schema '{task.schema}' of task '{task.name}'"])
@@ -141,8 +155,15 @@ class LocalApplication:
         )
 
     def evaluate(self, task: Task, checkpoint: Checkpoint) -> tuple[float, float] | None:
-        """(loss, accuracy) of a model on this peer's held-out records; None without records.  For a thread."""
+        """(loss, accuracy) of a model on this peer's held-out records; None without records.  For a thread.
+
+        None also where the model class raises: parameters come from others, and no evaluation is worth the peer.
+        """
         learner = self._learners.get(task.id)
         if learner is None or not learner.held_out_records:
             return None
-        return learner.evaluate(state.parameters(task, checkpoint), state.statistics(task, checkpoint))
+        try:
+            return learner.evaluate(state.parameters(task, checkpoint), state.statistics(task, checkpoint))
+        except Exception as error:  # its text may quote a record: the type must do
+            log.warning("task '%s': its newest model cannot be evaluated (%s)", task.name, type(error).__name__)
+            return None

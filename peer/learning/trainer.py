@@ -8,7 +8,7 @@ not change after it is made, so its methods may run in several threads at once.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, assert_never
 
 import numpy as np
@@ -37,7 +37,7 @@ class Contribution:
     weight (1,).
     """
 
-    values: tuple[NDArray[Any], ...]
+    values: tuple[NDArray[Any], ...] = field(repr=False)
     deterministic: bool
     """The same again whenever it is asked for (a peer with one record): it may be used once per model digest."""
 

@@ -33,6 +33,11 @@ class PlainFormatter(logging.Formatter):
     def __init__(self) -> None:
         super().__init__("%(asctime)s.%(msecs)03d %(levelname)-7s %(name)s: %(message)s", "%Y-%m-%d %H:%M:%S")
 
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """The line without its traceback; a task's name is a stranger's, and must not begin a line or move a cursor."""
+        record.message = "".join(c if c.isprintable() else "?" for c in record.message)
+        return super().formatMessage(record)
+
     def format(self, record: logging.LogRecord) -> str:
         """The line, redacted as a whole so that tracebacks are covered too."""
         return redact(super().format(record))

@@ -20,6 +20,7 @@ from peer.storage import history
 from peer.storage.database import Database, open_database
 from protocol.base.errors import Refused
 from protocol.base.ids import RoundId, TaskId
+from protocol.base.limits import MAX_BUDGET_S
 from protocol.training.task import SignedTask, decode
 from protocol.wire.messages import Checkpoint
 
@@ -27,6 +28,8 @@ _log = logging.getLogger(__name__)
 
 FLUSH_S = 0.5
 RETRY_S = 10.0
+PRUNE_EVERY = 256
+"""So many rounds are remembered before those that have expired are dropped: a peer may run for months."""
 
 
 class Storage:
@@ -40,6 +43,7 @@ class Storage:
         self._timer: asyncio.TimerHandle | None = None
         self._flushing: asyncio.Task[None] | None = None
         self._failing = False
+        self._remembered = 0
 
     @classmethod
     async def open(cls, path: Path) -> "Storage":
@@ -63,13 +67,26 @@ class Storage:
     # --- the journal ----------------------------------------------------------------------------------------
 
     async def remember_round(self, round_id: RoundId, expires: float) -> None:
-        """Durably: this peer has contributed to ``round_id`` (until ``expires``, Unix seconds)."""
-        row = (round_id, expires)
-        await self._execute("INSERT OR REPLACE INTO journal_rounds (round, expires) VALUES (?, ?)", row, durable=True)
+        """Durably: this peer has entered ``round_id`` (until ``expires``, Unix seconds: ``MAX_BUDGET_S`` from now)."""
+        self._remembered += 1
+        prune = self._remembered % PRUNE_EVERY == 0
 
-    async def remember_use(self, key: bytes) -> None:
-        """Durably, for ever: a deterministic contribution was made for ``key``."""
-        await self._execute("INSERT OR IGNORE INTO journal_uses (key) VALUES (?)", (key,), durable=True)
+        def write(connection: sqlite3.Connection) -> None:
+            statement = "INSERT OR REPLACE INTO journal_rounds (round, expires) VALUES (?, ?)"
+            connection.execute(statement, (round_id, expires))
+            if prune:
+                connection.execute("DELETE FROM journal_rounds WHERE expires <= ?", (expires - MAX_BUDGET_S,))
+
+        await self._database.run(write, durable=True)
+
+    async def remember_uses(self, keys: Sequence[bytes]) -> None:
+        """Durably, for ever, all or none: a deterministic contribution has answered each of ``keys``."""
+
+        def write(connection: sqlite3.Connection) -> None:
+            rows = [(key,) for key in keys]
+            connection.executemany("INSERT OR IGNORE INTO journal_uses (key) VALUES (?)", rows)
+
+        await self._database.run(write, durable=True)
 
     async def forget_expired(self, now: float) -> None:
         """Drop rounds that expired before ``now``."""
@@ -81,7 +98,7 @@ class Storage:
         return frozenset(RoundId(row[0]) for row in rows)
 
     async def uses(self) -> frozenset[bytes]:
-        """Every key of ``remember_use``."""
+        """Every key of ``remember_uses``."""
         return frozenset(row[0] for row in await self._query("SELECT key FROM journal_uses"))
 
     # --- models, tasks, descriptors -------------------------------------------------------------------------
@@ -142,9 +159,14 @@ class Storage:
 
         return await self._database.run(bump, durable=True)
 
-    async def save_incarnation(self, value: int) -> None:
-        """Durably: ``value`` is in use (it grew by refuting a rumour)."""
-        await self._database.run(lambda c: _raise_counter(c, "incarnation", value), durable=True)
+    async def save_identity(self, incarnation: int, kem_epoch: int) -> None:
+        """Durably: both are in use (a rumour was refuted, the KEM key replaced); smaller ones are ignored."""
+
+        def raise_both(connection: sqlite3.Connection) -> None:
+            _raise_counter(connection, "incarnation", incarnation)
+            _raise_counter(connection, "kem_epoch", kem_epoch)
+
+        await self._database.run(raise_both, durable=True)
 
     async def kem_epoch(self) -> int:
         """The last KEM epoch in use, 0 before the first."""

@@ -11,11 +11,9 @@ from protocol.aggregation.phases import AbstainReason, Phase, Place, advance
 from protocol.aggregation.ports import Ports
 from protocol.aggregation.round import Round
 from protocol.application import Contribution
-from protocol.base.ids import Digest
 from protocol.effects import Effect, Job, PersistUse, Report, Send, Work
 from protocol.masking import masks
 from protocol.privacy.guard import may_publish
-from protocol.training.task import RoundKind, Task
 from protocol.training.update import Publish, Published
 from protocol.wire.messages import Abstain, Partial, SealedSeed
 
@@ -114,14 +112,7 @@ def _publish(state: Round) -> list[Effect]:
 
 def remember(state: Round) -> list[Effect]:
     """What must be durable before a contribution is seen outside; the round itself is since it was entered."""
-    return [PersistUse(use_key(state.task, state.kind, state.digest))] if state.deterministic else []
-
-
-def use_key(task: Task, kind: RoundKind, model: Digest) -> bytes:
-    """What a deterministic contribution may answer only once: this model, or these columns' statistics."""
-    if kind is RoundKind.GRADIENT:
-        return b"model" + model
-    return b"statistics" + task.schema.encode() + b"\0" + "\0".join(task.features).encode()
+    return [PersistUse(state.uses)] if state.uses else []
 
 
 def masked(ports: Ports, state: Round, own: tuple[SealedSeed, ...], now: float) -> list[Effect]:

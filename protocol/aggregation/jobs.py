@@ -2,10 +2,11 @@
 
 Neighbours: ``machine`` orders these jobs one after another per round; a driver runs them in a thread.
 Invariants: they change only the round's accumulator, in place, in chunks; memory stays near one vector.  A job that
-raises has left the accumulator as it was: whatever can fail comes before the first addition.
+raises has left the accumulator as it was: whatever can fail comes before the first addition.  No value and no seed is
+in a repr: jobs and results pass through drivers, which may log what went wrong with them.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -40,7 +41,7 @@ class Accumulator:
 class Opened:
     """What absorbing a partial found: the seeds addressed to this node, in the partial's order."""
 
-    seeds: tuple[tuple[PeerId, bytes], ...]
+    seeds: tuple[tuple[PeerId, bytes], ...] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +91,9 @@ class AddOwn:
     """Encode the own contribution and add it.  Result: the encoded value, if it is to be recorded, else None."""
 
     accumulator: Accumulator
-    values: tuple[NDArray[Any], ...]
+    values: tuple[NDArray[Any], ...] = field(repr=False)
     encoding: Encoding
-    rounding_seed: bytes
+    rounding_seed: bytes = field(repr=False)
     record: bool
 
     @property
@@ -121,13 +122,13 @@ class Mask:
     ``trustees``: ancestors 2..S, nearest first; ``seeds``: one fresh seed each.  Result: the sealed seeds, in order.
     """
 
-    accumulator: Ring
+    accumulator: Ring = field(repr=False)
     encoding: Encoding
     network: NetworkId
     round: RoundId
     contributor: PeerId
     trustees: tuple[Descriptor, ...]
-    seeds: tuple[bytes, ...]
+    seeds: tuple[bytes, ...] = field(repr=False)
 
     @property
     def cost_bytes(self) -> int:

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from protocol import reports
-from protocol.aggregation import combining, inviting, opening
+from protocol.aggregation import combining, inviting, opening, uses
 from protocol.aggregation.lineage import check_ancestors
 from protocol.aggregation.phases import AbstainReason, DeclineReason, Phase, Place, advance
 from protocol.aggregation.ports import Ports
 from protocol.aggregation.round import Child, Recording, Round
-from protocol.aggregation.seeds import check_groups
+from protocol.aggregation.seeds import check_contributors, check_groups
 from protocol.aggregation.shape import RING
 from protocol.application import Freshness
 from protocol.base.errors import Refusal, Refused
@@ -40,13 +40,13 @@ class Outcome:
 
 
 class RoundMachine:
-    """All rounds at one node.  ``remembered``: ids (with expiry) entered before a restart."""
+    """All rounds at one node.  Of before a restart: ``remembered``, ids entered (with expiry); ``answered``, uses."""
 
-    def __init__(self, ports: Ports, remembered: dict[RoundId, float], uses: set[bytes]) -> None:
+    def __init__(self, ports: Ports, remembered: dict[RoundId, float], answered: set[bytes]) -> None:
         self._ports = ports
         self._rounds: dict[RoundId, Round] = {}
         self._taken = dict(remembered)
-        self._uses = set(uses)
+        self._uses = set(answered)
         self._leaving = False
         self._prune_at = 0.0
         self.outcomes: list[Outcome] = []
@@ -97,22 +97,27 @@ class RoundMachine:
             return DeclineReason.UNKNOWN_TASK
         if not agreed:
             return DeclineReason.TASK_REFUSED
-        if len(self._rounds) >= MAX_ROUNDS_AT_ONCE:
+        if self.full:
             return DeclineReason.BUSY
         if self._ports.application.gate() is not None:
             return DeclineReason.GATE_CLOSED
         return None if opening.fits(offer, task) else DeclineReason.BAD_SHAPE
 
     def _objection_of_records(self, state: Round) -> DeclineReason | None:
-        """Why this peer's records cannot answer; notes whether the answer is deterministic."""
-        freshness = self._ports.application.freshness(state.task)
-        state.deterministic = freshness is Freshness.DETERMINISTIC
-        if freshness is Freshness.NONE:
-            return DeclineReason.NO_RECORDS
-        under_way = {_use(r) for r in self._rounds.values() if r.deterministic}
-        if state.deterministic and _use(state) in self._uses | under_way:
-            return DeclineReason.NO_FRESH_RECORDS
-        return None
+        """Why this peer's records cannot answer; notes what a deterministic answer uses up."""
+        match self._ports.application.freshness(state.task):
+            case Freshness.NONE:
+                return DeclineReason.NO_RECORDS
+            case Freshness.DETERMINISTIC:
+                state.uses = uses.keys_of(state.task, state.kind, state.digest)
+                return DeclineReason.NO_FRESH_RECORDS if self._used(state.uses) else None
+            case Freshness.FRESH:
+                return None
+
+    def _used(self, keys: tuple[bytes, ...]) -> bool:
+        """Whether a deterministic contribution has answered one of these, or is about to."""
+        under_way = {key for state in self._rounds.values() for key in state.uses}
+        return any(key in self._uses or key in under_way for key in keys)
 
     def _enter(self, state: Round, low: int, high: int, now: float, answer: list[Effect]) -> list[Effect]:
         """Answer, invite the children and start the own contribution; nobody waits for the tree to be complete.
@@ -129,11 +134,24 @@ class RoundMachine:
         for child in state.children:
             effects += inviting.call(self._ports, state, child, now)
         if state.checkpoint is not None:
-            effects += self._contribute(state)
+            effects += self._begin_contribution(state)
         return effects + self._settle(state, now)
 
     def _identify(self, state: Round, checkpoint: Checkpoint) -> list[Effect]:
         return [combining.work(state, "identify", Identify(state.task, checkpoint))]
+
+    def _begin_contribution(self, state: Round) -> list[Effect]:
+        assert state.checkpoint is not None, "contributions are computed from a model"
+        if state.uses and state.kind is RoundKind.GRADIENT:  # another task may have asked at these parameters
+            return [combining.work(state, "question", uses.Question(state.task, state.checkpoint))]
+        return self._contribute(state)
+
+    def _questioned(self, state: Round, key: bytes, now: float) -> list[Effect]:
+        if self._used((key,)):
+            self._uses.update(state.uses)  # so that this model is declined at once from now on
+            return self._end(state, AbstainReason.NO_CONTRIBUTION, now)
+        state.uses += (key,)
+        return self._contribute(state)
 
     def _contribute(self, state: Round) -> list[Effect]:
         assert state.checkpoint is not None, "contributions are computed from a model"
@@ -193,6 +211,7 @@ class RoundMachine:
             if len(message.vector) != state.encoding.nbytes:
                 raise Refused(Refusal.WRONG_LENGTH, "partial")
             check_groups(sender.peer, state.depth + 1, state.threshold, message)
+            check_contributors(message, state.elsewhere(self._ports.peer, child))
         except Refused as error:
             child.place = advance(child.place, Place.GONE)
             refused = reports.MessageRefused(sender.peer, "partial", error.reason, error.detail)
@@ -242,6 +261,8 @@ class RoundMachine:
         match step:
             case "identify":
                 return self._identified(state, result, now)
+            case "question":
+                return self._questioned(state, result, now)
             case "contribute":
                 return combining.contributed(ports, state, result)
             case "own":
@@ -286,7 +307,7 @@ class RoundMachine:
         state.checkpoint = checkpoint
         effects: list[Effect] = [self._parameters(state, child) for child in state.wanting]
         state.wanting.clear()
-        return effects + self._contribute(state)
+        return effects + self._begin_contribution(state)
 
     def _parameters(self, state: Round, child: Descriptor) -> Effect:
         assert state.checkpoint is not None, "only a held model is passed on"
@@ -350,7 +371,13 @@ class RoundMachine:
         """Whether this peer's only record has answered this very model, so that it cannot be the root of its round."""
         kind = task.kind_at(model.checkpoint.age)
         single = self._ports.application.freshness(task) is Freshness.DETERMINISTIC
-        return single and kind is RoundKind.GRADIENT and combining.use_key(task, kind, model.digest) in self._uses
+        answered = any(key in self._uses for key in uses.keys_of(task, kind, model.digest))
+        return single and kind is RoundKind.GRADIENT and answered
+
+    @property
+    def full(self) -> bool:
+        """As many rounds are under way here as one peer takes part in at once, be it as root or below."""
+        return len(self._rounds) >= MAX_ROUNDS_AT_ONCE
 
     @property
     def idle(self) -> bool:
@@ -388,9 +415,4 @@ class RoundMachine:
         self.outcomes.append(Outcome(state.task.id, model, result))
 
     def _note_use(self, state: Round) -> None:
-        if state.deterministic:
-            self._uses.add(_use(state))
-
-
-def _use(state: Round) -> bytes:
-    return combining.use_key(state.task, state.kind, state.digest)
+        self._uses.update(state.uses)

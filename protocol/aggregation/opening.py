@@ -2,7 +2,7 @@
 
 Neighbours: ``machine`` decides whether to enter and keeps the state; ``shape`` gives the tree.
 Invariants: a root's budget covers every level's hop and both transfers of the vector; an invitee's deadline lies before
-its parent's by a hop and the transfer up.
+its parent's by a hop and the transfer up, and no parent can keep it for much longer than its own settings ask for.
 """
 
 from protocol.aggregation.ports import Ports
@@ -11,6 +11,7 @@ from protocol.aggregation.shape import RING, height
 from protocol.application import modulus_of, sections_of
 from protocol.base.ids import RoundId
 from protocol.base.limits import MAX_BUDGET_S
+from protocol.base.settings import Settings
 from protocol.identity.descriptor import Descriptor
 from protocol.masking.ring import Encoding
 from protocol.training.state import Model
@@ -23,14 +24,21 @@ def encoding_of(task: Task, kind: RoundKind, cohort_cap: int) -> Encoding:
     return Encoding(modulus_of(task, kind), cohort_cap, sections_of(task, kind))
 
 
+PATIENCE = 2.0
+"""An invitee stays at most this many times as long as it would itself have given the whole round."""
+
+
+def budget_s(settings: Settings, task: Task, encoding: Encoding) -> float:
+    """What a root with these settings gives a whole round."""
+    levels = height(0, encoding.cohort_cap, task.branching, task.collusion_threshold)
+    transfer = 2 * encoding.nbytes / settings.link_bytes_per_s
+    return min(settings.round_budget_s + levels * (settings.hop_allowance_s + transfer), MAX_BUDGET_S)
+
+
 def at_root(ports: Ports, task: Task, model: Model, planned: int, now: float) -> Round:
     """A round of ``planned`` contributions that starts from ``model``."""
-    settings = ports.settings
     kind = task.kind_at(model.checkpoint.age)
     encoding = encoding_of(task, kind, planned)
-    levels = height(0, planned, task.branching, task.collusion_threshold)
-    transfer = 2 * encoding.nbytes / settings.link_bytes_per_s
-    budget = settings.round_budget_s + levels * (settings.hop_allowance_s + transfer)
     return Round(
         id=RoundId(ports.entropy.token(16)),
         task=task,
@@ -44,7 +52,7 @@ def at_root(ports: Ports, task: Task, model: Model, planned: int, now: float) ->
         cohort_cap=planned,
         encoding=encoding,
         started=now,
-        deadline=now + min(budget, MAX_BUDGET_S),
+        deadline=now + budget_s(ports.settings, task, encoding),
         checkpoint=model.checkpoint,
     )
 
@@ -56,6 +64,7 @@ def at_invitee(
     kind = RoundKind(offer.kind)
     encoding = encoding_of(task, kind, offer.cohort_cap)
     arrival = ports.transfer_s(sender.peer, encoding.nbytes)
+    given = min(offer.budget_s, PATIENCE * budget_s(ports.settings, task, encoding), MAX_BUDGET_S)
     return Round(
         id=offer.round,
         task=task,
@@ -69,7 +78,7 @@ def at_invitee(
         cohort_cap=offer.cohort_cap,
         encoding=encoding,
         started=now,
-        deadline=now + min(offer.budget_s, MAX_BUDGET_S) - ports.settings.hop_allowance_s - arrival,
+        deadline=now + given - ports.settings.hop_allowance_s - arrival,
         offer=offer,
         parent=sender,
         checkpoint=held,

@@ -24,7 +24,8 @@ class Ports:
     members: Callable[[], list[Descriptor]]
     """Peers believed alive, without this one, in a fixed order."""
     lost: Callable[[Descriptor], bool]
-    """Whether the peer that had this descriptor has died or restarted since: what it held of a round is gone."""
+    """Whether the peer that had this descriptor is no longer held for alive, or has restarted since: nothing more of a
+    round is to be expected of it."""
     keyring: Keyring
     network: NetworkId
     verifier: DescriptorVerifier

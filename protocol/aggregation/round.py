@@ -87,7 +87,8 @@ class Round:
     own_added: bool = False
     closing: bool = False
     """The deadline has passed: only work under way is waited for."""
-    deterministic: bool = False
+    uses: tuple[bytes, ...] = ()
+    """What the own contribution uses up for ever (``uses``); empty where it comes from a fresh sample."""
     phase: Phase = Phase.GATHERING
     recording: Recording | None = None
     tried: set[PeerId] = field(default_factory=set)
@@ -142,6 +143,15 @@ class Round:
             if child.peer is not None and child.peer.peer == peer:
                 return child
         return None
+
+    def elsewhere(self, own: PeerId, child: Child) -> set[PeerId]:
+        """Whoever is known to take part in this round (``own``: this peer) outside of ``child``'s subtree."""
+        found = {own, *(ancestor.peer for ancestor in self.ancestors)}
+        for other in self.children:
+            if other is not child and other.place in (Place.JOINED, Place.ABSORBING, Place.DELIVERED):
+                found |= {other.peer.peer} if other.peer is not None else set()
+                found |= {seed.contributor for group in other.seeds for seed in group}
+        return found
 
     def record(self, own: PeerId, *, sent: bytes | None, total: bytes | None, published: bool) -> RoundRecord:
         """The audit line of this round at this node, as protocol.md's auditor reads it."""

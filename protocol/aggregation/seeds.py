@@ -5,6 +5,8 @@ Invariants: ``groups[h]`` is addressed to the ancestor ``h + 1`` hops above the 
 fit together is refused whole.
 """
 
+from collections.abc import Set
+
 from protocol.base.errors import Refusal, Refused
 from protocol.base.ids import PeerId
 from protocol.wire.messages import Partial, SealedSeed
@@ -37,6 +39,16 @@ def check_groups(sender: PeerId, depth: int, threshold: int, partial: Partial) -
         below = contributors
     if partial.seeds and len(partial.seeds[0]) > partial.cohort - 1:
         raise Refused(Refusal.BAD_SEEDS, "more contributors than the cohort")
+
+
+def check_contributors(partial: Partial, elsewhere: Set[PeerId]) -> None:
+    """Raise ``Refused(BAD_SEEDS)`` if a contributor is known to stand ``elsewhere`` in the tree.
+
+    Whoever takes part does so once.  A seed in the name of an ancestor, of this node itself or of another child's
+    subtree would be counted as one mask neighbour more, and be none.
+    """
+    if partial.seeds and any(seed.contributor in elsewhere for seed in partial.seeds[0]):
+        raise Refused(Refusal.BAD_SEEDS, "a contributor that stands elsewhere")
 
 
 def forwarded(partials: list[Groups], own: list[SealedSeed], reach: int) -> Groups:

@@ -33,7 +33,7 @@ MAX_TASKS = 64
 MAX_TASK = 64 * 2**10
 MAX_WALKS = 32
 MAX_ROUNDS_AT_ONCE = 8
-"""Rounds in which one peer takes part at the same time; further offers are declined as busy."""
+"""Rounds in which one peer takes part at the same time; further offers are declined as busy, and walks wait."""
 MAX_INLINE_STATE = 16 * 2**10
 """A model up to this size travels inside the offer."""
 MAX_BUDGET_S = 600.0

@@ -20,8 +20,6 @@ from protocol.base.limits import CLOCK_TOLERANCE_S, MAX_ADDRESS, MAX_ADDRESSES
 from protocol.identity import fields as f
 from protocol.identity.keys import KEY_BYTES, SIGNATURE_BYTES, SigningKey, network_id, verify
 
-TOKEN_LIFETIME_S = 90 * 86400.0
-"""Default lifetime of a join token, and so the longest membership that one join gives."""
 MAX_LABEL = 64
 
 _PREFIX = "susurrus-token-v1."

@@ -6,7 +6,7 @@ Invariants: frozen; it holds values and seeds in the clear, so it exists for pub
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from protocol.base.ids import PeerId, RoundId
 from protocol.wire.messages import Buffer
@@ -30,19 +30,19 @@ class RoundRecord:
     """A partial left for the parent (or is about to); always false at the root."""
     children: tuple[PeerId, ...]
     """Whose partials were combined: the frozen set."""
-    value: Buffer | None
+    value: Buffer | None = field(repr=False)
     """Its own encoded contribution, before masks."""
-    masks: Mapping[PeerId, Buffer]
+    masks: Mapping[PeerId, Buffer] = field(repr=False)
     """Trustee -> seed: the seeds it drew, one for each ancestor from the second to the S-th."""
-    opened: Mapping[PeerId, Buffer]
+    opened: Mapping[PeerId, Buffer] = field(repr=False)
     """Contributor -> seed: the seeds addressed to it that it opened and took off."""
-    received: Mapping[PeerId, Buffer]
+    received: Mapping[PeerId, Buffer] = field(repr=False)
     """Child -> masked vector as it arrived, combined or not (late ones too, where the peer still saw them)."""
-    sent_vector: Buffer | None
+    sent_vector: Buffer | None = field(repr=False)
     """Masked vector as it left."""
     cohort: int
     """Contributions inside ``sent_vector`` or ``total``; 0 where nothing was combined."""
-    total: Buffer | None
+    total: Buffer | None = field(repr=False)
     """Root only: the sum with every mask off."""
     published: bool
     """Root only: the total was published."""

@@ -1,8 +1,9 @@
 """The tasks a peer holds: whether its user agrees to each, its walks, and which questions about them are open.
 
 Neighbours: ``node`` routes gossip heads, task and model messages here; ``walks`` holds what is known of one task.
-Invariants: a task enters only with its submitter's valid signature, and only up to ``MAX_TASKS``; a model is asked for
-from one peer at a time, and nothing is taken that was not asked for.
+Invariants: a task enters only with its submitter's valid signature, and only up to ``MAX_TASKS``, half of which no task
+takes that this peer's user does not agree to; a model is asked for from one peer at a time, and nothing is taken that
+was not asked for.
 """
 
 from collections.abc import Iterable
@@ -25,6 +26,12 @@ from protocol.training.update import Identify
 from protocol.training.walks import Walks
 from protocol.wire.messages import Checkpoint, Head, ModelReply, ModelRequest, TaskReply, TaskRequest
 
+MAX_FOREIGN_TASKS = MAX_TASKS // 2
+"""Tasks that this peer's user does not agree to, held for others: a flood of them leaves room for the others."""
+MAX_ASKED_OF_ONE = MAX_TASKS // 4
+"""Open questions to one peer: ids that nobody can answer for leave room for questions to others."""
+MAX_PASSED_OVER = 1024
+"""Ids of tasks remembered as read and not held, so that they are not asked for at every exchange."""
 ASK_AGAIN_S = 3.0
 """An unanswered question for a task or a model is put again after this long (plus the model's transfer time)."""
 
@@ -60,6 +67,7 @@ class Catalogue:
         self._settings = settings
         self._entries: dict[TaskId, Entry] = {}
         self._asked_tasks: dict[TaskId, tuple[PeerId, float]] = {}
+        self._passed_over: dict[TaskId, None] = {}
 
     def get(self, task: TaskId) -> Entry | None:
         """The entry of a task, if it is held."""
@@ -97,6 +105,10 @@ class Catalogue:
         encoding = task.encode()
         verify(signed.submitter_key, signed.signature, signed_bytes(encoding))
         refused = self._application.accepts(task, signed.submitter_key)
+        foreign = sum(entry.refused is not None for entry in self._entries.values())
+        if refused is not None and foreign >= MAX_FOREIGN_TASKS:
+            self._pass_over(task.id)
+            raise Refused(Refusal.BUSY, "too many tasks that this peer does not take part in")
         entry = Entry(signed, refused, Walks(task, self._entropy, self._settings, now))
         self._entries[task.id] = entry
         effects: list[Effect] = [Report(reports.TaskAdopted(task, refused))]
@@ -104,11 +116,18 @@ class Catalogue:
             effects.insert(0, SaveTask(encoding, signed.submitter_key, signed.signature))
         return entry, effects
 
+    def _pass_over(self, task: TaskId) -> None:
+        while len(self._passed_over) >= MAX_PASSED_OVER:
+            del self._passed_over[next(iter(self._passed_over))]
+        self._passed_over[task] = None
+
     def hear_of(self, sender: Descriptor, known: tuple[TaskId, ...], now: float) -> list[Effect]:
         """A peer holds these tasks: ask for those that this peer does not hold."""
         self._asked_tasks = {t: asked for t, asked in self._asked_tasks.items() if asked[1] > now}
-        room = MAX_TASKS - len(self._entries) - len(self._asked_tasks)
-        wanted = [t for t in known if t not in self._entries and t not in self._asked_tasks][: max(0, room)]
+        of_this_one = sum(peer == sender.peer for peer, _ in self._asked_tasks.values())
+        room = min(MAX_TASKS - len(self._entries) - len(self._asked_tasks), MAX_ASKED_OF_ONE - of_this_one)
+        told = (self._entries, self._asked_tasks, self._passed_over)
+        wanted = [t for t in known if not any(t in ids for ids in told)][: max(0, room)]
         for task in wanted:
             self._asked_tasks[task] = (sender.peer, now + ASK_AGAIN_S)
         return [Send(sender, TaskRequest(tuple(wanted)))] if wanted else []

@@ -73,6 +73,19 @@ def statistics(task: Task, checkpoint: Checkpoint) -> tuple[Floats, Floats] | No
     return mean, variance.astype(np.float32)
 
 
+def fingerprint(task: Task, checkpoint: Checkpoint) -> bytes:
+    """32 bytes that are equal where one record's gradient is: same columns, parameters and standardisation.
+
+    Unlike ``digest`` it knows neither task nor age: two tasks often begin from the same parameters.
+    """
+    columns = "\0".join((task.schema, *task.features, task.target))
+    hasher = hashlib.sha256(b"susurrus gradient v1\0" + hashlib.sha256(columns.encode()).digest())
+    hasher.update(parameters(task, checkpoint).data)
+    for moments in statistics(task, checkpoint) or ():
+        hasher.update(np.ascontiguousarray(moments).data)
+    return hasher.digest()
+
+
 def digest(checkpoint: Checkpoint) -> Digest:
     """SHA-256 over task, age and state."""
     hasher = hashlib.sha256(b"susurrus model v1\0" + checkpoint.task + struct.pack("<Q", checkpoint.age))

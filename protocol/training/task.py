@@ -27,6 +27,14 @@ from protocol.base.limits import (
     MAX_TASK,
     MAX_WALKS,
 )
+from protocol.identity.fields import Reader
+
+LEAST_BOUND, MOST_BOUND = 2.0**-64, 2.0**64
+"""Where ``clip`` and ``loss_bound`` must lie: well inside what ``masking.ring`` encodes, whatever is made of them."""
+_EXTRA_COORDINATES = 3
+"""Weight, loss and hits, which travel behind the gradient."""
+_NESTED = {"hyper": 2, "ranges": 2, "features": 1, "classes": 1, "target_range": 1}
+"""Fields that are arrays, or arrays of arrays."""
 
 
 class RoundKind(IntEnum):
@@ -142,8 +150,8 @@ class Task:
         need(
             self.modulus_bits in (16, 32, 64), f"aggregation.modulus_bits must be 16, 32 or 64, not {self.modulus_bits}"
         )
-        need(_positive(self.clip), "aggregation.clip must be a positive number")
-        need(_positive(self.loss_bound), "training.loss_bound must be a positive number")
+        need(_bound(self.clip), "aggregation.clip must be a positive number, neither tiny nor huge")
+        need(_bound(self.loss_bound), "training.loss_bound must be a positive number, neither tiny nor huge")
         need(_positive(self.learning_rate), "training.learning_rate must be a positive number")
         need(
             _finite(self.learning_rate_decay) and self.learning_rate_decay >= 0,
@@ -155,7 +163,8 @@ class Task:
         need(1 <= self.steps <= 100_000_000, "training.steps must be 1 to 100000000")
         need(0 <= self.statistics_rounds <= 1000, "data.statistics_rounds must be 0 to 1000")
         need(1 <= self.walks <= MAX_WALKS, f"aggregation.walks must be 1 to {MAX_WALKS}, not {self.walks}")
-        need(1 <= self.dimension <= MAX_COORDINATES, f"the model must have 1 to {MAX_COORDINATES} parameters")
+        most = MAX_COORDINATES - _EXTRA_COORDINATES
+        need(1 <= self.dimension <= most, f"the model must have 1 to {most} parameters")
         need(0 < len(self.features) <= 100_000, "data.features must name at least one feature")
         need(len(self.ranges) == len(self.features), "data.ranges must give one (low, high) for every feature")
         need(
@@ -182,7 +191,7 @@ class Task:
         """What would not fit into a message."""
         problems = []
         state = 4 * self.dimension * (2 if self.momentum else 1) + 8 * len(self.features)
-        if max(state, self.dimension * self.modulus_bits // 8) > MAX_BULK:
+        if max(state, (self.dimension + _EXTRA_COORDINATES) * self.modulus_bits // 8) > MAX_BULK:
             problems.append(f"model and contribution must fit into {MAX_BULK} bytes each: use fewer parameters")
         if 2 <= self.collusion_threshold <= MAX_COLLUSION_THRESHOLD and 1 <= self.branching <= MAX_BRANCHING:
             below = sum(self.branching**i for i in range(1, self.collusion_threshold))
@@ -199,12 +208,7 @@ def decode(encoding: bytes) -> Task:
     try:
         if len(encoding) > MAX_TASK:
             raise Refused(Refusal.OVERSIZED, "task")
-        raw = msgpack.unpackb(encoding, use_list=False, strict_map_key=True)
-        names = [f.name for f in fields(Task)]
-        if not isinstance(raw, tuple) or len(raw) != len(names):
-            raise Refused(Refusal.MALFORMED, "task")
-        values: dict[str, Any] = dict(zip(names, raw, strict=True))
-        task = Task(**values)
+        task = Task(**_read(Reader(encoding)))
         _check_types(task)
         task.validate()
         if task.encode() != encoding:
@@ -214,6 +218,23 @@ def decode(encoding: bytes) -> Task:
     except Exception as error:  # whatever a stranger's bytes provoke is their mistake
         raise Refused(Refusal.MALFORMED, "task") from error
     return task
+
+
+def _read(reader: Reader) -> dict[str, Any]:
+    """The fields as they stand there.  Arrays are opened only where a task has some: nested headers that each claim a
+    long one would else make msgpack allocate a thousand times what they take.
+    """
+    names = [f.name for f in fields(Task)]
+    if reader.count() != len(names):
+        raise Refused(Refusal.MALFORMED, "task")
+    values = {name: _value(reader, _NESTED.get(name, 0)) for name in names}
+    if not reader.finished():
+        raise Refused(Refusal.MALFORMED, "task")
+    return values
+
+
+def _value(reader: Reader, nested: int) -> Any:
+    return tuple([_value(reader, nested - 1) for _ in range(reader.count())]) if nested else reader.value()
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,6 +256,10 @@ def _finite(value: float) -> bool:
 
 def _positive(value: float) -> bool:
     return math.isfinite(value) and value > 0
+
+
+def _bound(value: float) -> bool:
+    return LEAST_BOUND <= value <= MOST_BOUND
 
 
 def _check_types(task: Task) -> None:

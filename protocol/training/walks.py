@@ -206,7 +206,7 @@ class Walks:
 
     def take_ready(self, now: float) -> Model | None:
         """The next walk whose round may start now; it is no longer held then."""
-        for held in self._held:
+        for held in list(self._held):
             if held.ready_at <= now:
                 self._held.remove(held)
                 model = held.model
@@ -218,6 +218,11 @@ class Walks:
     def put_back(self, model: Model, ready_at: float) -> None:
         """Its round could not start (too few peers): hold it until ``ready_at``."""
         self._held.append(Held(model, ready_at, retry=True))
+
+    def postpone(self, until: float) -> None:
+        """No walk that stands here starts a round before ``until``."""
+        for held in self._held:
+            held.ready_at = max(held.ready_at, until)
 
     def pass_on(self, model: Model, members: list[Descriptor], now: float) -> list[Effect]:
         """This peer cannot start the walk's round: another is asked to."""

@@ -172,6 +172,7 @@ mine = "a.B"
             "[timing]\nlink_bytes_per_s = nan\n",
             "config.toml:2: timing.link_bytes_per_s must be a number above 0, not nan",
         ),
+        ("[timing]\nretry_pause_s = 0\n", "config.toml:2: timing.retry_pause_s must be a number above 0, not 0"),
         ("[timing]\nindirect_probes = 2.5\n", "config.toml:2: timing.indirect_probes must be a whole number from 1"),
         ("[log]\nlevel = 'loud'\n", "config.toml:2: log.level must be one of debug, info, warning, error, not 'loud'"),
     ],

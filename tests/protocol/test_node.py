@@ -10,8 +10,8 @@ from protocol import reports
 from protocol.aggregation.phases import AbstainReason, DeclineReason
 from protocol.base.errors import Refusal, Refused
 from protocol.base.ids import Lineage, RoundId, TaskId
-from protocol.base.limits import KEM_EPOCH_S, MAX_TASKS
-from protocol.effects import Effect, Report, SaveCheckpoint, SaveTask, Send, Work
+from protocol.base.limits import KEM_EPOCH_S, MAX_ROUNDS_AT_ONCE, MAX_TASKS
+from protocol.effects import Effect, PersistIdentity, Report, SaveCheckpoint, SaveTask, Send, Work
 from protocol.events import (
     AddressesChanged,
     Event,
@@ -24,11 +24,13 @@ from protocol.events import (
     WorkDone,
     WorkFailed,
 )
+from protocol.membership import Liveness
 from protocol.node import Node, Restored
-from protocol.training.catalogue import signed_bytes
+from protocol.training.catalogue import MAX_FOREIGN_TASKS, signed_bytes
 from protocol.training.state import digest, initial_state
 from protocol.training.task import SignedTask, Task
 from protocol.wire import messages as m
+from tests.protocol.checks import newest_age
 from tests.protocol.world import START, World, make_task
 
 NOW = START
@@ -310,7 +312,71 @@ def test_new_addresses_and_refuted_rumours_raise_the_incarnation() -> None:
     assert desk.node.membership.incarnation == 3
 
 
+def test_a_flood_of_walks_starts_no_more_rounds_than_a_peer_takes_part_in() -> None:
+    world, task = World(6, "flood"), make_task(steps=500)
+    world.start_all()
+    world.introduce(world.peers[0], task)
+    assert world.run(10.0, lambda: newest_age(world.peers[1], task) > 0)
+    victim, flooder = world.peers[1], world.peers[5]
+    assert victim.node is not None
+    assert flooder.node is not None
+    most = 0
+    for i in range(100):
+        flood = m.Walk(i, 0, Lineage(b"\xff" * 8), False, checkpoint(100 + i, task))
+        world.handle(victim, MessageReceived(flooder.node.descriptor, flood))
+        world.run(0.002)
+        most = max(most, len(victim.node.rounds._rounds))
+    assert most == MAX_ROUNDS_AT_ONCE
+    assert world.most_events_in_a_second() < 2000
+
+
+def test_what_a_descriptor_says_is_durable_whenever_it_grows() -> None:
+    desk = Desk()
+
+    def kept(effects: list[Effect]) -> list[PersistIdentity]:
+        return [e for e in effects if isinstance(e, PersistIdentity)]
+
+    epoch = desk.node.descriptor.kem_epoch
+    refuted = desk.hear(m.Gossip(1, (), (m.Rumour(desk.node.peer, 7, 2),), (), ()))
+    assert kept(refuted) == [PersistIdentity(8, epoch)]
+    assert kept(desk.do(AddressesChanged(("10.9.9.9:9",)))) == [PersistIdentity(9, epoch)]
+    renewed = kept(desk.do(TimePassed(), NOW + KEM_EPOCH_S))
+    assert renewed == [PersistIdentity(9, desk.node.descriptor.kem_epoch)]
+    assert renewed[0].kem_epoch > epoch
+
+
+def test_a_peer_that_was_driven_to_a_huge_incarnation_is_found_again_after_a_restart() -> None:
+    """Its tombstones hold the incarnation that it had: without having kept it, it could never rise above them."""
+    world = World(4, "huge incarnation")
+    world.start_all()
+    victim, liar = world.peers[0], world.peers[1]
+    assert victim.node is not None
+    assert liar.node is not None
+    rumour = m.Rumour(victim.id, 2**62, 2)
+    world.handle(victim, MessageReceived(liar.node.descriptor, m.Gossip(1, (), (rumour,), (), ())))
+    world.run(5.0)
+    world.kill(victim)
+    world.run(20.0)
+    world.start(victim)
+    for other in world.peers[1:]:
+        assert other.node is not None
+        assert other.node.membership.state_of(victim.id) is not Liveness.ALIVE
+        world.handle(victim, PeerFound(other.node.descriptor))
+    world.run(10.0)
+    for other in world.peers[1:]:
+        assert other.node is not None
+        assert other.node.membership.state_of(victim.id) is Liveness.ALIVE
+
+
 # --- restarts and leaving -----------------------------------------------------------------------------------------
+
+
+def test_a_user_who_has_come_to_refuse_all_that_is_stored_can_still_start() -> None:
+    desk = Desk()
+    stored = tuple(desk.signed(make_task(standard_seed=i)) for i in range(MAX_TASKS))
+    desk.world.peers[0].application.refusal = "no more"
+    desk.start(Restored(4, stored))
+    assert len(desk.node.tasks.entries()) == MAX_FOREIGN_TASKS
 
 
 def test_what_was_restored_is_there_and_what_was_under_way_is_not() -> None:

@@ -5,8 +5,12 @@ from collections.abc import Callable
 import pytest
 
 from protocol import reports
+from protocol.aggregation.lineage import sign_hop
+from protocol.aggregation.shape import RING
 from protocol.application import Freshness
 from protocol.base.entropy import SeededEntropy
+from protocol.base.ids import Digest, Lineage, RoundId
+from protocol.base.limits import MAX_BUDGET_S, MAX_ROUNDS_AT_ONCE
 from protocol.effects import Effect, Send
 from protocol.events import MessageReceived, Stopping
 from protocol.training.task import Task
@@ -37,6 +41,30 @@ def running_root(world: World, task: Task) -> Peer:
     """Who is root of a round under way, some rounds into the training."""
     assert world.run(20.0, lambda: len(published(world)) >= 5 and bool(roots(world, task)))
     return roots(world, task)[0]
+
+
+def test_offers_of_endless_rounds_hold_nobody_for_long() -> None:
+    """A member fills every peer's places with rounds whose model it never sends, and gives them ten minutes."""
+    world, task = World(12, "endless offers"), make_task(steps=1000)
+    begin(world, task)
+    assert world.run(20.0, lambda: len(published(world)) >= 5)
+    victim, liar = world.peers[0], world.peers[11]
+    assert liar.node is not None
+    for i in range(MAX_ROUNDS_AT_ONCE):
+        round_id = RoundId(bytes([i]) * 16)
+        signature = sign_hop(liar.keyring.signing, liar.node.network, round_id, task.id, 3, 1, victim.id)
+        above = (m.Ancestor(liar.node.descriptor.raw, signature),)
+        offer = m.Offer(
+            round_id, task.id, 1, 1, Digest(b"?" * 32), 3, 4, 2, 1, 12, 13, MAX_BUDGET_S, 0, RING, 0,
+            Lineage(bytes(8)), above,
+        )  # fmt: skip
+        world.handle(victim, MessageReceived(liar.node.descriptor, offer))
+    world.run(1.0)
+    held = [len(p.node.rounds._rounds) for p in world.peers if p.node is not None]
+    assert sum(held) > 6 * MAX_ROUNDS_AT_ONCE
+    before = len(published(world))
+    world.run(60.0)
+    assert len(published(world)) > before + 20
 
 
 # --- who gets the model -------------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from protocol.base.settings import LAN, Settings
 from protocol.effects import (
     Dial,
     Effect,
+    PersistIdentity,
     PersistRound,
     PersistUse,
     Report,
@@ -286,8 +287,10 @@ class World:
                 case PersistRound(round_id, expires):
                     peer.disk.rounds[round_id] = expires
                     self.ever_durable.add((peer.id, round_id))
-                case PersistUse(key):
-                    peer.disk.uses.add(key)
+                case PersistUse(keys):
+                    peer.disk.uses.update(keys)
+                case PersistIdentity(incarnation, _):
+                    peer.disk.incarnation = max(peer.disk.incarnation, incarnation)
                 case SaveCheckpoint(checkpoint):
                     peer.disk.checkpoints[checkpoint.task] = checkpoint
                 case SaveTask(encoding, submitter, signature):

@@ -1,13 +1,16 @@
 """The user's side: limits, records read once, contributions drawn afresh, the hourly allowance."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from peer.config import Config, DataBinding, Limits
 from peer.learning.application import LocalApplication
+from peer.learning.models import Floats, Params, Softmax
 from peer.learning.readers import write_npz
 from peer.learning.taskfile import task_for_dataset
 from protocol.application import Freshness, sections_of
@@ -15,7 +18,7 @@ from protocol.base.entropy import SeededEntropy
 from protocol.base.errors import ConfigurationError
 from protocol.identity.keys import SigningKey
 from protocol.training.state import initial_state
-from protocol.training.task import RoundKind, Task
+from protocol.training.task import RoundKind, Scalar, Task
 from protocol.wire.messages import Checkpoint
 
 KEY = SigningKey.from_seed(bytes(32))
@@ -133,3 +136,36 @@ def test_evaluation_needs_held_out_records(tmp_path: Path, task: Task) -> None:
     figures = large.evaluate(task, checkpoint(task))
     assert figures is not None
     assert figures[0] == pytest.approx(np.log(10), rel=1e-3)
+
+
+class Touchy(Softmax):
+    """A user's own model class that trusts whatever a task says, and some parameters less than others."""
+
+    def __init__(self, features: int, classes: int, hyper: Mapping[str, Scalar]) -> None:
+        super().__init__(features, classes, {})
+        self.rate = 1.0 / float(hyper["rate"])
+
+    def evaluate(self, params: Params, X: Floats, y: Any) -> tuple[float, float]:
+        if params[0] > 1.0:
+            raise ArithmeticError(f"record {X[0]}")
+        return super().evaluate(params, X, y)
+
+
+@pytest.mark.parametrize("hyper", [(), (("rate", "fast"),), (("rate", 0),)])
+def test_a_strangers_task_that_upsets_a_users_own_model_is_a_problem_and_no_end(tmp_path: Path, hyper: Any) -> None:
+    task = replace(task_for_dataset("digits"), model="touchy", hyper=hyper)
+    application = make(tmp_path, task, 20, models={"touchy": f"{__name__}:Touchy"})
+    with pytest.raises(ConfigurationError, match="in model 'touchy' or its records"):
+        application.load(task)
+    assert application.freshness(task) is Freshness.NONE
+
+
+def test_a_model_that_cannot_be_evaluated_has_no_figures(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    task = replace(task_for_dataset("digits"), model="touchy", hyper=(("rate", 2),))
+    application = make(tmp_path, task, 20, models={"touchy": f"{__name__}:Touchy"})
+    application.load(task)
+    for value, figures in ((0.0, True), (2.0, False)):
+        checkpoint = Checkpoint(task.id, 1, initial_state(task, np.full(task.dimension, value, np.float32)))
+        assert (application.evaluate(task, checkpoint) is not None) is figures
+    assert "cannot be evaluated (ArithmeticError)" in caplog.text
+    assert "record" not in caplog.text

@@ -104,3 +104,12 @@ def test_refusals_are_logged_once_and_counted(caplog: pytest.LogCaptureFixture) 
     assert len(caplog.records) == 3
     assert "refused a message from 10.0.0.1:7: the bytes are not a well-formed message (header)" in caplog.text
     assert log.counts == {"MALFORMED": 6, "REPLAYED": 1}
+
+
+@pytest.mark.parametrize("form", ["plain", "json"])
+def test_a_strangers_text_begins_no_line_and_moves_no_cursor(stream: io.StringIO, form: str) -> None:
+    set_up_logs("info", form, stream=stream)
+    logging.getLogger("peer.test").info("task '%s': takes part", "x\n2030-01-01 peer: all is well\r\x1b[2Jy")
+    lines = stream.getvalue().splitlines()
+    assert len(lines) == 1
+    assert not any(c in lines[0] for c in "\r\x1b")

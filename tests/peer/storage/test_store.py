@@ -14,6 +14,7 @@ import pytest
 from peer.errors import StorageError
 from peer.storage import Storage, history, store
 from protocol.base.ids import RoundId, TaskId
+from protocol.base.limits import MAX_BUDGET_S
 from protocol.training.task import Task
 from protocol.wire.messages import Checkpoint
 
@@ -61,10 +62,25 @@ async def test_rounds_are_remembered_until_they_expire(path: Path) -> None:
     await storage.close()
 
 
+async def test_expired_rounds_do_not_pile_up_in_a_peer_that_never_restarts(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "PRUNE_EVERY", 8)
+    storage = await Storage.open(path)
+    for second in range(int(MAX_BUDGET_S), int(MAX_BUDGET_S) + 64):  # one round every ten seconds
+        now = second * 10.0
+        await storage.remember_round(RoundId(second.to_bytes(16, "big")), now + MAX_BUDGET_S)
+    kept = await storage.rounds_remembered(0.0)
+    assert await storage.rounds_remembered(now) <= kept
+    assert len(await storage.rounds_remembered(now)) == 60
+    assert len(kept) == 60
+    await storage.close()
+
+
 async def test_uses_are_remembered_for_ever(path: Path) -> None:
     storage = await Storage.open(path)
-    await storage.remember_use(b"model 1")
-    await storage.remember_use(b"model 1")
+    await storage.remember_uses((b"model 1",))
+    await storage.remember_uses((b"model 1",))
     await storage.forget_expired(1e12)
     await storage.close()
     storage = await Storage.open(path)
@@ -79,7 +95,7 @@ from peer.storage import Storage
 async def main():
     storage = await Storage.open(Path(sys.argv[1]))
     await storage.remember_round(b"a" * 16, 1e12)
-    await storage.remember_use(b"used")
+    await storage.remember_uses((b"used",))
     print(await storage.next_incarnation(), flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
 asyncio.run(main())
@@ -108,10 +124,10 @@ async def test_what_must_survive_a_power_cut_is_asked_to(path: Path, monkeypatch
 
     monkeypatch.setattr(storage._database, "run", spy)
     await storage.remember_round(A, 1e12)
-    await storage.remember_use(b"used")
+    await storage.remember_uses((b"used",))
     await storage.save_task(b"encoding", b"k" * 32, b"s" * 64)
     await storage.next_incarnation()
-    await storage.save_incarnation(5)
+    await storage.save_identity(5, 5)
     await storage.save_kem_epoch(5)
     assert asked == [True] * 6
     storage.save_checkpoint(Checkpoint(TASK, 1, b"one"))
@@ -188,8 +204,9 @@ async def test_counters_only_grow(path: Path) -> None:
     storage = await Storage.open(path)
     assert (await storage.kem_epoch(), await storage.listen_port()) == (0, None)
     assert [await storage.next_incarnation(), await storage.next_incarnation()] == [1, 2]
-    await storage.save_incarnation(9)
-    await storage.save_incarnation(4)
+    await storage.save_identity(9, 1_000)
+    await storage.save_identity(4, 999)
+    assert await storage.kem_epoch() == 1_000
     assert await storage.next_incarnation() == 10
     assert await storage.next_incarnation(floor=1_700_000_000) == 1_700_000_000
     await storage.save_kem_epoch(1_700_000_000_123)

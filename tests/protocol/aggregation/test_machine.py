@@ -237,6 +237,17 @@ def test_a_slow_contribution_is_not_waited_for_beyond_the_deadline() -> None:
     assert bench.machine.next_deadline()[0] == float("inf")
 
 
+@pytest.mark.parametrize("budget", [8.0, 600.0])
+def test_no_parent_keeps_a_peer_for_longer_than_its_own_settings_ask_for(budget: float) -> None:
+    bench = make_bench()
+    bench.take(bench.offer(1, 2, 3, state=b"", budget_s=budget))
+    levels = height(0, 8, 2, 3)
+    own = LAN.round_budget_s + levels * LAN.hop_allowance_s
+    transfer = 24 / LAN.link_bytes_per_s
+    expected = min(budget, 2 * (own + 2 * levels * transfer)) - LAN.hop_allowance_s - transfer
+    assert bench.machine.next_deadline()[0] == pytest.approx(NOW + expected)
+
+
 # --- a parent ---------------------------------------------------------------------------------------------------
 
 
@@ -332,6 +343,43 @@ def test_an_unopenable_seed_costs_its_subtree_and_nothing_else() -> None:
     record = told(good)[0].record
     assert record.children == (offers[1].to.peer,)
     assert set(record.opened) == {bench.members[grandchild].descriptor.peer}
+
+
+@pytest.mark.parametrize("stands", ["here", "above", "at the root", "as another child", "under another child"])
+def test_a_contributor_that_stands_elsewhere_is_no_neighbour(stands: str) -> None:
+    """Seeds in the name of somebody who is counted already would let a value out with too few true neighbours."""
+    bench = make_bench(branching=2)
+    effects = bench.finish(bench.take(bench.offer(1, 2, cap=5)))
+    offers = [e for e in effects if isinstance(e, Send) and isinstance(e.message, Offer)]
+    peers = [m.descriptor.peer for m in bench.members]
+    first, second = (peers.index(e.to.peer) for e in offers)
+    third = next(i for i in range(3, 8) if i not in (first, second))
+    for e in offers:
+        bench.machine.on_accept(e.to, Accept(ROUND, False), NOW)
+
+    def partial(child: int, below: int) -> Partial:
+        groups = ((seed(bench, below, 0),), (seed(bench, below, 1), seed(bench, child, 1)), (seed(bench, child, 2),))
+        return Partial(ROUND, 2, 3, groups, np.arange(6, dtype="<u4").tobytes())
+
+    if stands == "under another child":
+        bench.finish(bench.machine.on_partial(offers[1].to, partial(second, third), NOW))
+    named = {"here": 0, "above": 1, "at the root": 2, "as another child": second, "under another child": third}[stands]
+    refused = told(bench.finish(bench.machine.on_partial(offers[0].to, partial(first, named), NOW)))[0]
+    assert (refused.reason, refused.detail) == (Refusal.BAD_SEEDS, "a contributor that stands elsewhere")
+
+
+def test_who_did_not_answer_here_may_stand_below() -> None:
+    """It was called, is slow to answer, and has joined one of this node's children meanwhile."""
+    bench = make_bench(branching=2)
+    effects = bench.finish(bench.take(bench.offer(1, 2, cap=5)))
+    offers = [e for e in effects if isinstance(e, Send) and isinstance(e.message, Offer)]
+    peers = [m.descriptor.peer for m in bench.members]
+    child, called = (peers.index(e.to.peer) for e in offers)
+    bench.machine.on_accept(offers[0].to, Accept(ROUND, False), NOW)
+    groups = ((seed(bench, called, 0),), (seed(bench, called, 1), seed(bench, child, 1)), (seed(bench, child, 2),))
+    partial = Partial(ROUND, 2, 3, groups, np.arange(6, dtype="<u4").tobytes())
+    bench.finish(bench.machine.on_partial(offers[0].to, partial, NOW))
+    assert [c.opened for c in state(bench).delivered] == [1]
 
 
 def test_doubled_foreign_and_late_partials_are_refused() -> None:

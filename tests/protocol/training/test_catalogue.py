@@ -15,15 +15,22 @@ from protocol.base.limits import MAX_TASKS
 from protocol.base.settings import LAN
 from protocol.effects import Effect, Report, SaveTask, Send, Work
 from protocol.training import state
-from protocol.training.catalogue import ASK_AGAIN_S, Catalogue, signed_bytes
+from protocol.training.catalogue import (
+    ASK_AGAIN_S,
+    MAX_ASKED_OF_ONE,
+    MAX_FOREIGN_TASKS,
+    Catalogue,
+    signed_bytes,
+)
 from protocol.training.task import SignedTask, Task
 from protocol.wire.messages import Checkpoint, Head, ModelReply, ModelRequest, TaskReply, TaskRequest
 from tests.protocol.aggregation.bench import make_network
 from tests.protocol.world import ToyApplication, make_task
 
 NOW = 1_800_000_000.0
-MEMBERS = make_network("catalogue", 4)[1]
+MEMBERS = make_network("catalogue", 5)[1]
 ONE, TWO = (m.descriptor for m in MEMBERS[:2])
+LATE = MEMBERS[4].descriptor
 TASK = make_task()
 
 
@@ -120,12 +127,31 @@ def test_tasks_are_bounded() -> None:
         c.adopt(signed(TASK), NOW)
     assert full.value.reason is Refusal.BUSY
     assert c.hear_of(ONE, (TASK.id,), NOW) == []
-    # questions under way count, so that a flood of ids is not remembered either
+    # questions under way count, so that a flood of ids is not remembered either; one peer's leaves room for others'
     c = catalogue()
     flood = tuple(TaskId(i.to_bytes(16, "big")) for i in range(1000))
-    (request,) = said(c.hear_of(ONE, flood, NOW))
-    assert len(request.tasks) == MAX_TASKS
-    assert c.hear_of(TWO, flood, NOW) == []
+    for member in MEMBERS[: MAX_TASKS // MAX_ASKED_OF_ONE]:
+        (request,) = said(c.hear_of(member.descriptor, flood, NOW))
+        assert len(request.tasks) == MAX_ASKED_OF_ONE
+        assert c.hear_of(member.descriptor, flood, NOW) == []
+    assert c.hear_of(LATE, flood, NOW) == []
+
+
+def test_tasks_that_the_user_refuses_do_not_keep_out_those_he_agrees_to() -> None:
+    application = ToyApplication(SeededEntropy("choosy"))
+    application.refusal = "no"
+    c = catalogue(application)
+    for i in range(MAX_FOREIGN_TASKS):
+        c.adopt(signed(make_task(standard_seed=i + 1)), NOW)
+    more = make_task(standard_seed=1000)
+    assert said(c.hear_of(ONE, (more.id,), NOW)) == [TaskRequest((more.id,))]
+    with pytest.raises(Refused) as full:
+        c.on_task_reply(ONE, reply(more), NOW)
+    assert full.value.reason is Refusal.BUSY
+    assert c.hear_of(TWO, (more.id,), NOW + 100) == []  # read once, and not again and again
+    application.refusal = None
+    c.adopt(signed(TASK), NOW)
+    assert TASK.id in c.ids()
 
 
 def test_a_request_is_answered_with_what_is_held() -> None:

@@ -1,5 +1,6 @@
 """Tasks: one canonical encoding, every mistake told at once, and bytes of strangers that are refused and no more."""
 
+import tracemalloc
 from dataclasses import fields, replace
 from typing import Any
 
@@ -8,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from protocol.aggregation.opening import encoding_of
 from protocol.base.errors import ConfigurationError, Refusal, Refused
-from protocol.base.limits import MAX_TASK
+from protocol.base.limits import MAX_BULK, MAX_TASK
 from protocol.training import task as tasks
 from protocol.training.task import RoundKind, Task
 from tests.protocol.world import make_task
@@ -86,7 +88,10 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"modulus_bits": 16, "cohort": 9000}, "too large for modulus_bits"),
     ({"clip": 0.0}, "clip must be"),
     ({"clip": float("nan")}, "clip must be"),
+    ({"clip": 1e-200}, "clip must be"),
+    ({"clip": 1e200}, "clip must be"),
     ({"loss_bound": float("inf")}, "loss_bound must be"),
+    ({"loss_bound": 1e300}, "loss_bound must be"),
     ({"learning_rate": -1.0}, "learning_rate must be"),
     ({"learning_rate_decay": -0.1}, "learning_rate_decay"),
     ({"momentum": 1.0}, "momentum"),
@@ -97,13 +102,14 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"walks": 0}, "walks"),
     ({"walks": 33}, "walks"),
     ({"dimension": 0}, "parameters"),
+    ({"dimension": 10_000_000}, "parameters"),
     ({"features": (), "ranges": ()}, "at least one feature"),
     ({"ranges": ((0.0, 1.0),)}, "one (low, high) for every feature"),
     ({"ranges": ((0.0, 1.0), (1.0, 1.0))}, "each low below its high"),
     ({"classes": ("0",)}, "at least two different classes"),
     ({"classes": ("0", "0")}, "at least two different classes"),
     ({"classes": (), "target_range": (1.0, 1.0)}, "target_range"),
-    ({"dimension": 10_000_000, "modulus_bits": 64}, "must fit into"),
+    ({"dimension": 9_000_000, "modulus_bits": 64}, "must fit into"),
     ({"branching": 64, "collusion_threshold": 4, "minimum_cohort": 5, "cohort": 100_000}, "mask seeds"),
 ]
 
@@ -191,3 +197,36 @@ def test_what_is_not_canonical() -> None:
 def test_deep_nesting_is_refused() -> None:
     with pytest.raises(Refused):
         tasks.decode(b"\x91" * 60_000)
+
+
+def test_headers_that_claim_much_cost_nothing() -> None:
+    """A thousand nested arrays, each said to be long: a small multiple of the bytes is allocated, not megabytes."""
+    bomb = (b"\xdc" + (65_000).to_bytes(2, "big")) * 1000
+    bomb += b"\xc0" * (MAX_TASK - len(bomb))
+    head = FULL.encode()[: FULL.encode().index(b"\x95")]  # up to the array of hyper-parameters
+    for data in (bomb, (head + bomb)[:MAX_TASK]):
+        tracemalloc.start()
+        try:
+            with pytest.raises(Refused):
+                tasks.decode(data)
+            assert tracemalloc.get_traced_memory()[1] < 16 * MAX_TASK
+        finally:
+            tracemalloc.stop()
+
+
+EXTREMES = [
+    {"clip": clip, "loss_bound": loss, "batch_per_peer": batch, "modulus_bits": bits, "cohort": 4 + cohort}
+    for clip in (2.0**-64, 2.0**64)
+    for loss in (2.0**-64, 2.0**64)
+    for batch in (1, 1_000_000)
+    for bits, cohort in ((16, 8187), (32, 999_996), (64, 0))
+]
+
+
+@pytest.mark.parametrize("changes", [*EXTREMES, {"dimension": 9_999_997}])
+def test_whatever_is_valid_can_be_encoded(changes: dict[str, Any]) -> None:
+    """Else a stranger's task would stop a peer at the first offer of a round."""
+    task = make_task(**changes)
+    for kind in RoundKind:
+        encoding = encoding_of(task, kind, task.cohort)
+        assert encoding.nbytes <= MAX_BULK

@@ -132,6 +132,20 @@ def test_what_is_put_back_starts_later() -> None:
     assert w.take_ready(NOW + 1) is ready
 
 
+def test_walks_that_are_postponed_start_later_and_none_is_passed_over() -> None:
+    task = make_task(walks=3)
+    w = Walks(task, SeededEntropy("postponed"), LAN, NOW)
+    for walk in range(3):
+        w.merged(walk, Lineage(bytes([walk]) * 8), False, (model(1).checkpoint, model(1).digest), NOW)
+    w.postpone(NOW + 1.0)
+    assert w.take_ready(NOW + 0.9) is None
+    assert w.next_deadline(True)[0] == NOW + 1.0
+    w.heard(0, Lineage(b"x" * 8), 5, NOW + 1.0)  # the first one's other copy is ahead: it dies out
+    starting = w.take_ready(NOW + 1.0)
+    assert starting is not None
+    assert starting.walk == 1
+
+
 def test_a_walk_at_its_last_age_stands_nowhere() -> None:
     w = walks()
     arrive(w, model(TASK.last_age))
