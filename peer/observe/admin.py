@@ -53,7 +53,9 @@ class AdminServer:
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         given = request.headers.get("Authorization", "")
-        if request.path != "/healthz" and not hmac.compare_digest(given.encode(), f"Bearer {self.token}".encode()):
+        if request.path != "/healthz" and not hmac.compare_digest(
+            given.encode(errors="surrogateescape"), f"Bearer {self.token}".encode()
+        ):
             return _problem(401, "this needs the token of the home's admin.json")
         return await handler(request)
 
@@ -75,7 +77,7 @@ class AdminServer:
     async def _model(self, request: web.Request) -> web.StreamResponse:
         entry = self._board.entry(request.query.get("task"))
         if entry is None:
-            return _problem(404, "this peer holds no such task")
+            return self._no_task(request)
         newest = entry.walks.newest
         if newest is None:
             return _problem(404, "this peer holds no model of this task yet")
@@ -99,8 +101,12 @@ class AdminServer:
     async def _task(self, request: web.Request) -> web.StreamResponse:
         entry = self._board.entry(request.query.get("task"))
         if entry is None:
-            return _problem(404, "this peer holds no such task")
+            return self._no_task(request)
         return web.Response(body=entry.task.encode(), content_type="application/octet-stream")
+
+    def _no_task(self, request: web.Request) -> web.Response:
+        given = "task" in request.query
+        return _problem(404, "this peer holds no such task" if given else "this peer knows of no task yet")
 
 
 def _problem(status: int, sentence: str) -> web.Response:
