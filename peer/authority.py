@@ -66,7 +66,8 @@ def load_network(directory: Path) -> Network:
     except ValueError as error:
         if isinstance(error, ConfigurationError):
             raise
-        raise ConfigurationError([f"{about} is damaged ({error}); put back a copy of it"]) from error
+        detail = "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else error
+        raise ConfigurationError([f"{about} is damaged ({detail}); put back a copy of it"]) from error
     network = Network(directory, str(document.get("name", "")), authority)
     if document.get("network") != network.id:
         raise ConfigurationError(

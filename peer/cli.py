@@ -124,7 +124,7 @@ def _explain(error: BaseException) -> tuple[int, list[str]]:
         case KeyboardInterrupt():
             return INTERRUPTED, ["interrupted"]
         case OSError():
-            where = f"{error.filename}: " if error.filename else ""
+            where = f"{error.filename}: " if error.filename else "cannot write: " if error.errno == errno.ENOSPC else ""
             return FAILED, [where + why(error)]
         case _:
             text = str(error).splitlines()

@@ -52,6 +52,9 @@ _ORCHESTRATOR_VARIABLE = re.compile(
 )
 """What Kubernetes and container links put into the environment for a service called ``susurrus``: not ours to judge."""
 
+_FLAGS = {"peer.seeds": "seed", "log.level": "log-level", "log.format": "log-format"}
+"""Flags that are not called as their keys are."""
+
 
 @dataclass(frozen=True, slots=True)
 class DataBinding:
@@ -164,7 +167,7 @@ class _Reader:
 
     def read_file(self, file: Path) -> None:
         try:
-            self.read_text(file, file.read_text(encoding="utf-8"))
+            self.read_text(file, file.read_text(encoding="utf-8-sig"))  # some editors begin with a mark
         except OSError as error:
             self.problems.append(f"cannot read {file}: {why(error)}")
         except UnicodeDecodeError:
@@ -201,7 +204,8 @@ class _Reader:
             elif match := _DATA_VARIABLE.fullmatch(name):
                 key = match[2].lower()
                 raw = _from_text(environment[name], DATA_KEYS[key].kind)
-                self._set_data(name, self._schema_of_variable(match[1]), key, raw, Path.cwd())
+                if environment[name] != "":
+                    self._set_data(name, self._schema_of_variable(match[1]), key, raw, Path.cwd())
             else:
                 known = [*VARIABLES, *OTHER_VARIABLES, "SUSURRUS_DATA_SCHEMA_PATH"]
                 self.problems.append(f"{name}: there is no such variable{_advice(name, known)}")
@@ -211,8 +215,7 @@ class _Reader:
             if raw is None or raw in ([], ()):
                 continue
             section, _, key = dotted.partition(".")
-            name = {"seeds": "seed"}.get(key, key).replace("_", "-")
-            self._set(f"--{name}", section, key, raw)
+            self._set(f"--{_FLAGS.get(dotted, key)}", section, key, raw)
 
     # --- sections -------------------------------------------------------------------------------------------
 

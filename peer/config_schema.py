@@ -139,12 +139,18 @@ def advertised(value: Any) -> str:
 def submitters(value: Any) -> tuple[str, ...]:
     """``["any"]`` or a list of peer ids."""
 
+    right = f'["any"] or a list of peer ids ({2 * ID_BYTES} hexadecimal digits each)'
+
     def peer(item: Any) -> str:
         if isinstance(item, str) and re.fullmatch(f"[0-9a-fA-F]{{{2 * ID_BYTES}}}", item):
             return item.lower()
-        raise ValueError(f'["any"] or a list of peer ids ({2 * ID_BYTES} hexadecimal digits each), not {show(item)}')
+        raise ValueError(f"{right}, not {show(item)}")
 
-    return (ANYBODY,) if value in ([ANYBODY], (ANYBODY,)) else text_list(peer, 10_000)(value)
+    if value in ([ANYBODY], (ANYBODY,)):
+        return (ANYBODY,)
+    if not isinstance(value, list | tuple):
+        raise ValueError(f"{right}, not {show(value)}")
+    return tuple(text_list(peer, 10_000)(value))
 
 
 def class_name(value: Any) -> str:

@@ -67,7 +67,7 @@ async def run_peer(
     audit_dir: Path | None = None,
     hooks: Hooks | None = None,
 ) -> int:
-    """Run the peer of ``home`` until SIGTERM, SIGINT or an error.  Returns the exit code.
+    """Run the peer of ``home`` until SIGTERM, SIGINT or an error.  Returns the exit code; the error is raised.
 
     Raises ``ConfigurationError`` for whatever a person must mend and ``PrivacyRefusal`` if recording is asked for data
     that is not public.
@@ -108,8 +108,7 @@ class Daemon:
                 stack.callback(recorder.close)
             await self._serve(chain, verifier, keyring, storage, recorder, introduced)
         if self._error is not None:
-            log.error("stopped by an error: %s", self._error, exc_info=self._error)
-            return 1
+            raise self._error
         return 0
 
     # --- what must be right before joining --------------------------------------------------------------------

@@ -25,7 +25,7 @@ _IGNORED = frozenset({"lost+found", ".DS_Store"})
 def why(error: OSError) -> str:
     """What the system says about ``error``, in lower case and without numbers."""
     text = error.strerror or str(error)
-    return text[:1].lower() + text[1:]
+    return text[:1].lower() + text[1:] + ("; free some space" if error.errno == errno.ENOSPC else "")
 
 
 def read_bytes(path: Path, what: str, *, limit: int) -> bytes:
@@ -38,6 +38,18 @@ def read_bytes(path: Path, what: str, *, limit: int) -> bytes:
     if len(content) > limit:
         raise ConfigurationError([f"{what} {path} is larger than {limit} bytes; it is not what it should be"])
     return content
+
+
+def use_directory(path: Path, flag: str, *, empty: bool = False) -> None:
+    """Make the directory ``path``, if there is none, for what ``flag`` asks to write there."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        if empty and any(path.iterdir()):
+            raise ConfigurationError([f"{flag} {path} is not empty; name a new directory"])
+    except (FileExistsError, NotADirectoryError) as error:
+        raise ConfigurationError([f"{flag} {path} is a file or inside one; name a new directory"]) from error
+    except OSError as error:
+        raise ConfigurationError([f"{flag} {path} cannot be used ({why(error)}); name another directory"]) from error
 
 
 def write_atomic(path: Path, content: bytes, mode: int) -> None:
@@ -75,6 +87,8 @@ def create_directory(path: Path, files: Sequence[NewFile], what: str) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}-"))
+    except (FileExistsError, NotADirectoryError) as error:
+        raise ConfigurationError([f"cannot make {path}: a directory above it is a file; name another place"]) from error
     except OSError as error:
         raise PeerError(f"cannot make {path}: {why(error)}") from error
     try:
@@ -86,6 +100,8 @@ def create_directory(path: Path, files: Sequence[NewFile], what: str) -> None:
         if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
             raise ConfigurationError([f"{path} was made by somebody else just now; {what} needs a new one"]) from error
         raise PeerError(f"cannot make {path}: {why(error)}") from error
+    except PeerError as error:
+        raise PeerError(str(error).replace(str(temporary), str(path))) from error  # the name that its user knows
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

@@ -121,7 +121,11 @@ def write_chain(path: Path, chain: bytes) -> None:
 
 def require_home(path: Path) -> None:
     """Raise ``ConfigurationError`` unless ``path`` is a peer's home."""
-    if not (path / CONFIG).is_file() or not (path / KEY).is_file():
+    missing = [name for name in (CONFIG, KEY) if not (path / name).is_file()]
+    if len(missing) == 1:
+        # `init` would refuse to touch it, and a new key would be another peer
+        raise ConfigurationError([f"the peer's home {path} has lost its {missing[0]}; put back a copy of that file"])
+    if missing:
         raise ConfigurationError([f"{path} is not a peer's home; make one with: susurrus init --home {path}"])
 
 
@@ -133,8 +137,12 @@ def open_home(path: Path) -> Home:
             time.sleep(_LOCK_PAUSE_S)
         lock = _try_lock(path, fcntl.LOCK_EX)
         if lock is not None:
-            os.ftruncate(lock, 0)
-            os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+            try:
+                os.ftruncate(lock, 0)
+                os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+            except OSError as error:
+                os.close(lock)
+                raise PeerError(f"cannot write {path / LOCK}: {why(error)}") from error
             return Home(path, lock)
     raise HomeInUseError(f"home {path} is in use by another peer (pid {_holder(path)}); stop it first")
 
@@ -161,6 +169,8 @@ def read_admin(path: Path) -> Admin:
     try:
         raw = json.loads((path / ADMIN).read_text())
         admin = Admin(str(raw["address"]), str(raw["token"]), int(raw["pid"]))
+        if not (admin.token.isascii() and admin.token.isprintable()):
+            raise ValueError("no header could carry this token")
     except FileNotFoundError:
         raise NotRunningError(f"the peer in {path} is still starting; try again in a moment") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -196,7 +206,7 @@ def read_chain(path: Path) -> "Chain | None":
         raise ConfigurationError(
             [
                 f"the certificate chain {file} is damaged; renew it with: "
-                f"susurrus init --home {path} --renew --token TOKEN"
+                f"susurrus init --home {path} --renew --token-file FILE"
             ]
         ) from error
 

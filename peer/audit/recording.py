@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from peer.audit.arithmetic import WORD_TYPES
+from peer.errors import PeerError
+from peer.files import use_directory, why
 from protocol.base.ids import ID_BYTES, PeerId, RoundId, text
 from protocol.base.limits import MAX_COHORT, MAX_COLLUSION_THRESHOLD, MAX_COORDINATES
 from protocol.privacy.record import RoundRecord
@@ -38,24 +40,30 @@ class BadLine(ValueError):
 class Recorder:
     """Appends one peer's recordings to ``DIRECTORY/<peer id>.jsonl``; made for public data only.
 
-    Raises ``OSError`` when the file cannot be opened or written; a disk that is full must stop the peer from going
-    on as if it were recorded.
+    Raises ``ConfigurationError`` when the directory cannot be used and ``PeerError`` when the file cannot be opened or
+    written; a disk that is full must stop the peer from going on as if it were recorded.
     """
 
     def __init__(self, directory: Path, peer: PeerId) -> None:
-        directory.mkdir(parents=True, exist_ok=True)
+        use_directory(directory, "--audit")
         self._peer = peer
         self.path = directory / (text(peer) + SUFFIX)
-        self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
-        _cut_torn_line(self._file)
+        try:
+            self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+            _cut_torn_line(self._file)
+        except OSError as error:
+            raise PeerError(f"cannot write the recording {self.path}: {why(error)}") from error
 
     def write(self, record: RoundRecord) -> None:
         """Append the record's line; when this returns it survives the death of this process."""
         if record.peer != self._peer:
             raise ValueError("a recorder writes the rounds of its own peer only")
         rest = memoryview(encode_record(record))
-        while rest:
-            rest = rest[os.write(self._file, rest) :]
+        try:
+            while rest:
+                rest = rest[os.write(self._file, rest) :]
+        except OSError as error:
+            raise PeerError(f"cannot write the recording {self.path}: {why(error)}") from error
 
     def close(self) -> None:
         """Close the file.  Twice is harmless."""
@@ -144,7 +152,7 @@ def recording_files(directory: Path) -> list[Path]:
     try:
         found = sorted(p for p in directory.iterdir() if p.suffix == SUFFIX and p.is_file())
     except OSError as error:
-        raise Unreadable(f"{directory} cannot be read: {error.strerror or error}.") from error
+        raise Unreadable(f"{directory} cannot be read: {why(error)}.") from error
     if not found:
         raise Unreadable(f"{directory} holds no recordings (<peer id>{SUFFIX}).")
     return found
@@ -165,7 +173,7 @@ def read_lines(path: Path) -> Iterator[Line]:
                 yield Line(path, number, offset, len(line), record, torn)
                 offset += len(line)
     except OSError as error:
-        raise Unreadable(f"{path} cannot be read: {error.strerror or error}.") from error
+        raise Unreadable(f"{path} cannot be read: {why(error)}.") from error
 
 
 def _cut_torn_line(file: int) -> None:

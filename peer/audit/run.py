@@ -35,7 +35,9 @@ def audit(directory: Path, *, max_coalitions: int = DEFAULT_MAX_COALITIONS, seed
         for line in read_lines(path):
             index.add(line)
     if not index.records:
-        raise Unreadable(f"{directory} holds no complete record.")
+        first = next(iter([*index.violations, *index.notes]), None)
+        detail = f": {first.sentence.rstrip('.')}" if first is not None else ""
+        raise Unreadable(f"{directory} holds no complete record{detail}.")
     violations, notes = index.violations, index.notes
     published = contributions = exact = vectors = examined = coalition_rounds = 0
     sampled = False

@@ -38,6 +38,16 @@ def say(sentence: str) -> None:
     typer.echo(sentence, err=True)
 
 
+def warn_if_readable(secret: Path, what: str) -> None:
+    """Say so if other users of this machine can read ``secret``, which holds ``what``."""
+    try:
+        open_to_others = secret.stat().st_mode & 0o077
+    except OSError:
+        return
+    if open_to_others and secret.is_file():
+        say(f"warning: others on this machine can read {secret}, which holds {what}; chmod 600 {secret}")
+
+
 def table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> str:
     """Rows as aligned text; ``columns`` maps keys to headings, in order."""
     cells = [list(columns.values())] + [[shown(row.get(key)) for key in columns] for row in rows]

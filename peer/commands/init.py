@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from peer.commands.common import HomeOption, JsonOption, date, home_path, print_json, say
+from peer.commands.common import HomeOption, JsonOption, date, home_path, print_json, say, warn_if_readable
 from peer.config import DataBinding, check_flags, parse_config
 from peer.config_schema import schema_name
 from peer.files import read_bytes
@@ -67,9 +67,13 @@ def init(
         chain: Chain | None = _renew(path, joined)
         key = read_key(path / KEY, "the peer's key")
     else:
-        binding = _binding(data, schema, target)
-        flags = {"peer.listen": listen, "peer.seeds": seed, "peer.preset": preset}
-        check_flags(flags)
+        binding, problems = _binding(data, schema, target)
+        try:
+            check_flags({"peer.listen": listen, "peer.seeds": seed, "peer.preset": preset})
+        except ConfigurationError as error:
+            problems += error.problems
+        if problems:
+            raise ConfigurationError(problems)
         seeds = list(dict.fromkeys([*(seed or ()), *(joined.seeds if joined else ())]))
         text = config_text(listen=listen, seeds=seeds, preset=preset, data=binding)
         parse_config(path, text)
@@ -121,19 +125,26 @@ def _read_token(token: str | None, file: Path | None) -> "JoinToken | None":
         token = os.environ.get("SUSURRUS_TOKEN") or None
         named = os.environ.get("SUSURRUS_TOKEN_FILE") or None
         file = Path(named) if token is None and named else None
+    source = "--token" if file is None else "standard input"
     if file is not None:
         if str(file) == "-":
             token = sys.stdin.read(MAX_TOKEN_FILE)
         else:
+            source = f"the token file {file}"
             token = read_bytes(file.expanduser(), "the token file", limit=MAX_TOKEN_FILE).decode("utf-8", "replace")
-    return None if token is None else decode_token(token.strip())
-
-
-def _binding(data: Path | None, schema: str | None, target: str | None) -> DataBinding | None:
-    if data is None:
-        if schema is not None or target is not None:
-            raise ConfigurationError(["--schema and --target say how to read --data FILE; give that too"])
+            warn_if_readable(file.expanduser(), "a join token")
+    if token is None:
         return None
+    if not token.strip():
+        raise ConfigurationError([f"{source} is empty; make a join token with: susurrus network token DIR"])
+    return decode_token(token.strip())
+
+
+def _binding(data: Path | None, schema: str | None, target: str | None) -> tuple[DataBinding | None, list[str]]:
+    """What the flags say of the records, and what is wrong with them."""
+    if data is None:
+        given = schema is not None or target is not None
+        return None, ["--schema and --target say how to read --data FILE; give that too"] if given else []
     problems = []
     data = data.expanduser().absolute()
     if not data.is_file():
@@ -145,9 +156,9 @@ def _binding(data: Path | None, schema: str | None, target: str | None) -> DataB
             schema_name(schema)
         except ValueError as error:
             problems.append(f"--schema must be made of {error}, not {schema!r}")
-    if problems or schema is None:
-        raise ConfigurationError(problems)
-    return DataBinding(schema=schema, path=data, target=target)
+    if target is not None and not target.strip():
+        problems.append("--target must be the name of a column, not an empty text")
+    return (None if problems else DataBinding(schema=schema or "", path=data, target=target)), problems
 
 
 def config_text(

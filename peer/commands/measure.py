@@ -13,10 +13,12 @@ import typer
 from peer.commands.common import JsonOption
 from peer.options import DemoOptions
 from protocol.base.errors import ConfigurationError
-from protocol.base.limits import MAX_BRANCHING, MAX_COLLUSION_THRESHOLD, MAX_WALKS
+from protocol.base.limits import MAX_BRANCHING, MAX_COHORT, MAX_COLLUSION_THRESHOLD, MAX_WALKS
 
 DEFAULT_STEPS = 150
 MAX_PEERS = 1000
+MAX_STEPS = 100_000_000
+MAX_SEED = 2**63 - 1
 
 
 def demo(
@@ -31,7 +33,8 @@ def demo(
         ),
     ] = "iid",
     steps: Annotated[
-        int | None, typer.Option(min=1, help="Stop after so many steps.", show_default=str(DEFAULT_STEPS))
+        int | None,
+        typer.Option(min=1, max=MAX_STEPS, help="Stop after so many steps.", show_default=str(DEFAULT_STEPS)),
     ] = None,
     target_accuracy: Annotated[
         float | None, typer.Option(min=0.0, max=1.0, help="Stop at this test accuracy.", show_default=False)
@@ -44,13 +47,14 @@ def demo(
     ] = 3,
     branching: Annotated[int, typer.Option(min=1, max=MAX_BRANCHING, help="B: children of a node of the tree.")] = 2,
     cohort: Annotated[
-        int | None, typer.Option(min=3, help="Contributions in one round.", show_default="all peers")
+        int | None, typer.Option(min=3, max=MAX_COHORT, help="Contributions in one round.", show_default="all peers")
     ] = None,
     walks: Annotated[int, typer.Option(min=1, max=MAX_WALKS, help="Models that walk side by side.")] = 1,
     modulus_bits: Annotated[int, typer.Option(help="16, 32 or 64: bits of one coordinate on the wire.")] = 32,
     kill: Annotated[float, typer.Option(min=0.0, metavar="RATE", help="Peers killed and restarted per minute.")] = 0.0,
     seed: Annotated[
-        int | None, typer.Option(help="Of everything drawn at random by the demo.", show_default="random")
+        int | None,
+        typer.Option(min=0, max=MAX_SEED, help="Of everything drawn at random by the demo.", show_default="random"),
     ] = None,
     audit: Annotated[
         Path | None,
@@ -61,6 +65,7 @@ def demo(
 ) -> None:
     """Train a model with real peer processes on this machine, each with its own share of a real data set."""
     problems = _demo_problems(partition, modulus_bits, kill, steps, target_accuracy, seconds)
+    problems += _size_problems(peers, collusion_threshold, cohort)
     if problems:
         raise ConfigurationError(problems)
     options = DemoOptions(
@@ -103,8 +108,10 @@ def _demo_problems(
 ) -> list[str]:
     problems = []
     match = re.fullmatch(r"iid|dirichlet:(.+)", partition)
-    if match is None or (match[1] is not None and not _positive(match[1])):
-        problems.append(f"--partition must be iid or dirichlet:ALPHA with a number above 0, not {partition!r}")
+    if match is None or (match[1] is not None and not _is_alpha(match[1])):
+        problems.append(
+            f"--partition must be iid, or dirichlet:ALPHA with ALPHA from 0.001 to 1000000, not {partition!r}"
+        )
     if modulus_bits not in (16, 32, 64):
         problems.append(f"--modulus-bits must be 16, 32 or 64, not {modulus_bits}")
     if not math.isfinite(kill) or (seconds is not None and not math.isfinite(seconds)):
@@ -114,8 +121,20 @@ def _demo_problems(
     return problems
 
 
-def _positive(text: str) -> bool:
+def _size_problems(peers: int, threshold: int, cohort: int | None) -> list[str]:
+    problems, minimum = [], threshold + 1
+    if peers < minimum:
+        problems.append(
+            f"--peers {peers}: a round with collusion threshold {threshold} needs {minimum} contributions; "
+            f"these peers would be waiting for {minimum - peers} more peers"
+        )
+    if cohort is not None and cohort < minimum:
+        problems.append(f"--cohort {cohort} must be at least collusion threshold + 1 = {minimum}")
+    return problems
+
+
+def _is_alpha(text: str) -> bool:
     try:
-        return 0 < float(text) < math.inf
+        return 1e-3 <= float(text) <= 1e6
     except ValueError:
         return False

@@ -69,7 +69,7 @@ def export(
     from protocol.training import state
 
     output = output.expanduser().absolute()
-    if output.exists():
+    if output.exists() or output.is_symlink():  # a link that leads nowhere yet is somebody's too
         raise ConfigurationError([f"{output} exists already; name a new file"])
     held = _hold(home_path(home), task)
     arrays: dict[str, Any] = {
@@ -112,8 +112,7 @@ def predict(
     path = home_path(home)
     held = _hold(path, task)
     own_models = load_config(path, {}).models
-    # Records to predict need no target: reading a feature in its place costs nothing and asks for no further column.
-    records = read_table(data.expanduser(), target=held.task.features[0], features=held.task.features)
+    records = read_table(data.expanduser(), target=None, features=held.task.features)
     parameters = state.parameters(held.task, held.checkpoint)
     statistics = state.statistics(held.task, held.checkpoint)
     predictions = predict_records(held.task, parameters, statistics, records.X, own_models=own_models)

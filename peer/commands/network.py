@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from peer.commands.common import JsonOption, date, print_json, say
+from peer.commands.common import JsonOption, date, print_json, say, warn_if_readable
 
 DAY_S = 86400.0
 Directory = Annotated[Path, typer.Argument(metavar="DIR", help="The network's directory.", show_default=False)]
@@ -53,11 +53,12 @@ def token(
     as_json: JsonOption = False,
 ) -> None:
     """Make a join token.  Whoever holds it can join until it expires: hand it over as a secret."""
-    from peer.authority import load_network
+    from peer.authority import KEY, load_network
     from peer.entropy import SystemEntropy
     from protocol.identity.admission import issue_token
 
     network = load_network(directory.expanduser().absolute())
+    warn_if_readable(network.directory / KEY, "the network's authority key")
     seeds = tuple(dict.fromkeys(seed or ()))
     made = issue_token(network.authority, time.time(), valid_days * DAY_S, seeds, SystemEntropy(), label)
     if as_json:

@@ -14,13 +14,14 @@ from typing import Annotated, Any
 
 import typer
 
-from peer.commands.common import HomeOption, date, home_path
+from peer.commands.common import HomeOption, date, home_path, warn_if_readable
 from peer.config import Config, load_config
-from peer.home import Home, open_home, require_home
+from peer.home import KEY, Home, open_home, require_home
 from protocol.base.errors import ConfigurationError, Refusal, Refused
 
 
 def run(
+    context: typer.Context,
     home: HomeOption = None,
     task: Annotated[
         Path | None,
@@ -53,7 +54,9 @@ def run(
     require_home(path)
     flags = {"peer.listen": listen, "peer.advertise": advertise, "peer.seeds": seed}
     config = load_config(path, os.environ, flags | {"log.level": log_level, "log.format": log_format})
-    set_up_logs(config.log.level, config.log.format)
+    check_files(config)
+    set_up_logs(config.log.level, config.log.format, tracebacks=context.find_root().params.get("debug", False))
+    warn_if_readable(path / KEY, "the peer's key")
     with open_home(path) as opened:
         check_membership(opened, time.time())
         _check_kem(config)
@@ -64,6 +67,13 @@ def run(
 
         code = _run_loop(run_peer(config, opened, task_file=task, audit_dir=audit))
     raise typer.Exit(code)
+
+
+def check_files(config: Config) -> None:
+    """Raise ``ConfigurationError`` for records that are not where the configuration says."""
+    missing = [binding for binding in config.data.values() if not binding.path.is_file()]
+    if missing:
+        raise ConfigurationError([f"data.{b.schema}.path: there is no file {b.path}" for b in missing])
 
 
 def check_membership(home: Home, now: float) -> None:

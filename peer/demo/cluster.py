@@ -31,6 +31,7 @@ from protocol.identity.keys import SigningKey
 from protocol.training.task import Task
 
 START_TIMEOUT_S = 60.0
+LEAVE_TIMEOUT_S = 10.0
 POLL_S = 0.05
 ASK_TIMEOUT_S = 10.0
 
@@ -105,7 +106,8 @@ class Cluster:
 
     async def start(self, member: Member, *, introduce: Path | None = None) -> None:
         """Start a peer's process; it is asked to find some of those that run."""
-        command = [sys.executable, "-P", "-m", "peer", "run", "--home", str(member.home)]
+        # with --debug: a traceback in a log is a bug, and ``tracebacks`` looks for them
+        command = [sys.executable, "-P", "-m", "peer", "--debug", "run", "--home", str(member.home)]
         for other in [m for m in self.members if m.alive and m.status.get("addresses")][:3]:
             command += ["--seed", other.status["addresses"][0]]
         if introduce is not None:
@@ -144,14 +146,16 @@ class Cluster:
         for process in running:
             with contextlib.suppress(ProcessLookupError):
                 process.send_signal(signal.SIGTERM)
-        if running:
-            _, late = await asyncio.wait([asyncio.ensure_future(p.wait()) for p in running], timeout=10.0)
-            for process in running:
-                if process.returncode is None:
-                    with contextlib.suppress(ProcessLookupError):
-                        process.kill()
-            if late:
-                await asyncio.wait(late)
+        try:
+            if running:
+                await asyncio.wait([asyncio.ensure_future(p.wait()) for p in running], timeout=LEAVE_TIMEOUT_S)
+        finally:  # also when somebody loses patience and interrupts again
+            late = [process for process in running if process.returncode is None]
+            for process in late:
+                with contextlib.suppress(ProcessLookupError):
+                    process.kill()
+        if late:
+            await asyncio.wait([asyncio.ensure_future(p.wait()) for p in late])
         if self._session is not None:
             await self._session.close()
 
@@ -186,7 +190,7 @@ class Cluster:
     def last_words(self, member: Member) -> str:
         """The last line of a peer's log."""
         lines = member.log.read_text(errors="replace").strip().splitlines() if member.log.exists() else []
-        return lines[-1] if lines else "it said nothing"
+        return lines[-1].removeprefix("susurrus: ") if lines else "it said nothing"
 
     def tracebacks(self) -> int:
         """Tracebacks in all logs: there should be none."""

@@ -11,25 +11,27 @@ import json
 import math
 import secrets
 import shutil
+import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import numpy as np
 
 from peer.demo import figures
 from peer.demo.cluster import Cluster, DemoFailed, Member
+from peer.files import use_directory
 from peer.learning.centralised import train_test_split
 from peer.learning.datasets import Dataset, dataset_from_file, load_dataset
 from peer.learning.partition import partition
 from peer.learning.taskfile import task_for_dataset
 from peer.learning.tasktoml import task_to_toml
 from peer.options import DemoOptions
-from protocol.base.errors import ConfigurationError
 from protocol.training.task import Task
 
 ENDLESS_STEPS = 1_000_000
@@ -47,16 +49,11 @@ WATCH_EVERY_S = 0.5
 def run_demo(options: DemoOptions) -> int:
     """Run the demo; prints the summary and returns the exit code."""
     seed = secrets.randbelow(2**31) if options.seed is None else options.seed
-    minimum = options.collusion_threshold + 1
-    if options.peers < minimum:
-        raise ConfigurationError(
-            [
-                f"--peers {options.peers}: a round with collusion threshold {options.collusion_threshold} needs "
-                f"{minimum} contributions; these peers would be waiting for {minimum - options.peers} more peers"
-            ]
-        )
-    if options.cohort is not None and options.cohort < minimum:
-        raise ConfigurationError([f"--cohort {options.cohort} must be at least collusion threshold + 1 = {minimum}"])
+    with _ended_as_interrupted():
+        return _run_demo(options, seed)
+
+
+def _run_demo(options: DemoOptions, seed: int) -> int:
     root = Path(tempfile.mkdtemp(prefix="susurrus-demo-"))
     try:
         demo = Demo(options, seed, root)
@@ -75,6 +72,28 @@ def run_demo(options: DemoOptions) -> int:
     else:
         _print_summary(result)
     return 1 if result["tracebacks"] else 0
+
+
+@contextlib.contextmanager
+def _ended_as_interrupted() -> Iterator[None]:
+    """Whoever ends the demo (``kill``, a terminal that is closed) gets what Ctrl-C gets: no process survives it."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        signal.raise_signal(signal.SIGINT)  # asyncio turns it into a cancellation
+
+    before = {
+        number: signal.signal(number, interrupt)
+        for number in (signal.SIGTERM, signal.SIGHUP)
+        if signal.getsignal(number) == signal.SIG_DFL
+    }
+    # a shell's background job ignores SIGINT, which must not make it deaf to the others
+    if before and signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        before[signal.SIGINT] = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @dataclass
@@ -101,9 +120,7 @@ class Demo:
         task = self._task(data)
         audit = options.audit
         if audit is not None:
-            audit.mkdir(parents=True, exist_ok=True)
-            if any(audit.iterdir()):
-                raise ConfigurationError([f"--audit {audit} is not empty; name a new directory"])
+            use_directory(audit, "--audit", empty=True)
         cluster = Cluster(self.root, task, audit)
         cluster.prepare(data, [train[part] for part in parts])
         task_file = self.root / "task.toml"

@@ -18,9 +18,11 @@ if TYPE_CHECKING:
 
 
 def read(
-    problems: "Problems", labels: "Labels", names: tuple[str, ...] | None, most_cells: int
+    problems: "Problems", labels: "Labels", names: tuple[str, ...] | None, most_cells: int, *, targets: bool = True
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], tuple[str, ...]]:
     """Records (n, f), targets (n,) and feature names, from ``X``, ``y`` and perhaps ``features``.
+
+    Without ``targets`` no ``y`` is read, and the targets are zeros.
 
     Raises ``ConfigurationError``; may leave further mistakes in ``problems``.
     """
@@ -28,9 +30,10 @@ def read(
         with zipfile.ZipFile(problems.path) as archive:
             arrays = {
                 key: _read_array(archive, key, problems, most_cells)
-                for key in ("X", "y", "features")
+                for key in ("X", *(["y"] if targets else []), "features")
                 if key != "features" or f"{key}.npy" in archive.namelist()
             }
+        arrays.setdefault("y", np.zeros(arrays["X"].shape[:1]))
         return _assemble(problems, labels, names, arrays)
     except (ConfigurationError, OSError):
         raise
@@ -95,7 +98,8 @@ def _arrange(
     problems: "Problems", x: NDArray[Any], found: NDArray[Any] | None, names: tuple[str, ...] | None
 ) -> NDArray[np.float64]:
     """``x`` as float64, its columns in the order of ``names`` if the file names its own."""
-    wide = np.ascontiguousarray(x, dtype=np.float64)
+    with np.errstate(over="ignore"):  # wider floats may become infinite, which is said below
+        wide = np.ascontiguousarray(x, dtype=np.float64)
     if found is not None:
         if found.shape != (x.shape[1],) or found.dtype.kind != "U":
             raise problems.fail(f"array features must be {x.shape[1]} names as text, one for each column of X")

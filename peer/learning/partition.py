@@ -32,9 +32,10 @@ def partition(
     if peers < 1:
         problems.append(f"peers: {peers} must be at least 1")
     elif len(y) < peers * minimum:
+        most = len(y) // max(minimum, 1)
+        remedy = f"use at most {most} peers" if most else "more are needed"
         problems.append(
-            f"{len(y)} records are too few for {peers} peers with at least {minimum} each; "
-            f"use at most {len(y) // max(minimum, 1)} peers"
+            f"{len(y)} records to train with are too few for {peers} peers with at least {minimum} each; {remedy}"
         )
     if problems:
         raise ConfigurationError(problems)

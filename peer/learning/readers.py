@@ -73,8 +73,19 @@ class Labels:
         value = number(text)
         if value is None or value not in self._numbers:
             shown = ", ".join(self.classes[:20]) + (", ..." if len(self.classes) > 20 else "")
-            raise ValueError(f"'{text[:40]}' is not one of the classes {shown}")
+            raise ValueError(f"{quoted(text)} is not one of the classes {shown}")
         return self._numbers[value]
+
+
+class NoLabels(Labels):
+    """For records whose target nobody asks for: whatever stands in its place is passed over."""
+
+    def __init__(self) -> None:
+        super().__init__(None)
+
+    def read(self, text: str) -> float:
+        """Zero."""
+        return 0.0
 
 
 class Problems:
@@ -104,29 +115,29 @@ class Problems:
 def read_table(
     path: str | Path,
     *,
-    target: str,
+    target: str | None,
     features: Sequence[str] | None = None,
     classes: Sequence[str] | None = None,
     format: str | None = None,
 ) -> Table:
     """The records of a file.
 
-    ``target``: the CSV column to predict.  ``features``: CSV columns to use, in order (None: all but the target); for
-    the other formats their number must fit, and NPZ files that name their features are put in this order.  ``classes``:
-    labels in order (None or empty: the target is a number).  ``format``: ``csv``, ``npz`` (arrays ``X``, ``y``, perhaps
-    ``features``) or ``libsvm``; None: by the file's ending.  Raises ``ConfigurationError`` with a sentence for every
-    mistake.
+    ``target``: the CSV column to predict; None: there need be no target, and ``y`` is zeros.  ``features``: CSV columns
+    to use, in order (None: all but the target); for the other formats their number must fit, and NPZ files that name
+    their features are put in this order.  ``classes``: labels in order (None or empty: the target is a number).
+    ``format``: ``csv``, ``npz`` (arrays ``X``, ``y``, perhaps ``features``) or ``libsvm``; None: by the file's ending.
+    Raises ``ConfigurationError`` with a sentence for every mistake.
     """
     problems = Problems(path)
     kind = format or FORMATS.get(Path(path).suffix.lower())
     if kind not in ("csv", "npz", "libsvm"):
         wanted = f"format '{format}' is not known" if format else "the file's ending does not tell its format"
         raise problems.fail(f"{wanted}, use one of csv, npz, libsvm")
-    labels = Labels(classes)
+    labels = NoLabels() if target is None else Labels(classes)
     names = None if features is None else tuple(features)
     if kind == "npz":
         with _guarded(problems):
-            x, y, found = npz.read(problems, labels, names, MAX_CELLS)
+            x, y, found = npz.read(problems, labels, names, MAX_CELLS, targets=target is not None)
     else:
         with _open_text(problems, kind) as file:
             read = _read_csv if kind == "csv" else _read_libsvm
@@ -157,13 +168,15 @@ def infer_classes(path: str | Path, target: str, most: int = 100) -> tuple[str, 
             raise problems.fail(f"row 1 has no column called '{target}'")
         column = header.index(target)
         for line, row in rows:
-            label = row[column].strip() if column < len(row) else ""
+            if len(row) != len(header):
+                continue  # for read_table to tell, with whatever else is wrong
+            label = row[column].strip()
             value = number(label)
             if not label:
                 problems.say(f"row {line}, column '{target}': is empty")
             if value is None and len(seen) > most:
                 raise problems.fail(
-                    f"row {line}, column '{target}': '{label[:40]}' is one label too many ({most} will do)"
+                    f"row {line}, column '{target}': {quoted(label)} is one label too many ({most} will do)"
                 )
             if len(seen) <= most:
                 seen[label] = value
@@ -181,11 +194,18 @@ def finite(text: str) -> float:
     try:
         value = float(text)
     except ValueError:
-        shown = text.strip()[:40]
-        raise ValueError(f"'{shown}' is not a number" if shown else "is empty, a number is needed") from None
+        empty = not text.strip()
+        raise ValueError("is empty, a number is needed" if empty else f"{quoted(text)} is not a number") from None
     if not math.isfinite(value):
-        raise ValueError(f"'{text.strip()}' is not a finite number")
+        raise ValueError(f"{quoted(text)} is not a finite number")
     return value
+
+
+def quoted(text: str) -> str:
+    """What a file says, as a sentence quotes it: short, on one line, and harmless to a terminal."""
+    text = text.strip()
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[:40])
+    return f"'{shown}...'" if len(text) > 40 else f"'{shown}'"
 
 
 def number(text: str) -> float | None:
@@ -271,22 +291,26 @@ def _csv_rows(file: TextIO, problems: Problems) -> Iterator[tuple[int, list[str]
 
 
 def _read_csv(
-    file: TextIO, problems: Problems, labels: Labels, names: tuple[str, ...] | None, target: str
+    file: TextIO, problems: Problems, labels: Labels, names: tuple[str, ...] | None, target: str | None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], tuple[str, ...]]:
     rows = _csv_rows(file, problems)
     header = _header(rows, problems)
     if names is None:
         names = tuple(name for name in header if name != target)
-    twice = sorted({name for name in (*names, target) if header.count(name) > 1})
+        for place in [place for place, name in enumerate(header, start=1) if not name]:
+            problems.say(f"row 1 has no name for column {place}")
+        problems.check()
+    wanted = names if target is None else (*names, target)
+    twice = sorted({name for name in wanted if header.count(name) > 1})
     for name in twice:
         problems.say(f"row 1 names column '{name}' more than once")
-    for name in (*names, target):
+    for name in wanted:
         if name not in header:
             problems.say(f"row 1 has no column called '{name}'")
     problems.check()
     if not names:
         raise problems.fail("row 1 names no column besides the target")
-    columns, goal = [header.index(name) for name in names], header.index(target)
+    columns, goal = [header.index(name) for name in names], None if target is None else header.index(target)
     cells, goals = array("d"), array("d")
     for line, row in rows:
         if len(row) != len(header):
@@ -297,7 +321,7 @@ def _read_csv(
         except ValueError:
             _say_cells(problems, line, [(header[column], row[column]) for column in columns])
         try:
-            goals.append(labels.read(row[goal]))
+            goals.append(0.0 if goal is None else labels.read(row[goal]))
         except ValueError as error:
             problems.say(f"row {line}, column '{target}': {error}")
         if len(cells) > MAX_CELLS:
@@ -314,6 +338,8 @@ def _read_csv(
 
 def _header(rows: Iterator[tuple[int, list[str]]], problems: Problems) -> list[str]:
     for _, row in rows:
+        if len(row) == 1 and (";" in row[0] or "\t" in row[0]):
+            raise problems.fail(f"row 1 is one column, {quoted(row[0])}; commas must stand between the columns")
         return [cell.strip() for cell in row]
     raise problems.fail("is empty, a header row with the names of the columns is needed")
 
@@ -335,7 +361,7 @@ def _say_infinite(file: TextIO, problems: Problems, header: list[str], columns: 
 
 
 def _read_libsvm(
-    file: TextIO, problems: Problems, labels: Labels, names: tuple[str, ...] | None, target: str
+    file: TextIO, problems: Problems, labels: Labels, names: tuple[str, ...] | None, target: str | None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], tuple[str, ...]]:
     """``label index:value ...`` by lines, indices from 1 and growing; ``#`` starts a comment, ``qid:`` is passed
     over.
@@ -347,6 +373,8 @@ def _read_libsvm(
         if not tokens:
             continue
         row, last = len(goals), 0
+        if target is None and ":" in tokens[0]:
+            tokens.insert(0, "0")  # records to predict may come without labels
         try:
             goals.append(labels.read(tokens[0]))
         except ValueError as error:
@@ -358,7 +386,7 @@ def _read_libsvm(
                 continue
             at = int(index) if index.isascii() and index.isdigit() and len(index) < 10 else 0
             if not colon or not last < at <= most:
-                problems.say(f"row {line}: '{token[:40]}' must be index:value, indices growing, 1 to {most}")
+                problems.say(f"row {line}: {quoted(token)} must be index:value, indices growing, 1 to {most}")
                 break
             try:
                 values.append(finite(value))

@@ -82,7 +82,7 @@ def load_task(path: str | Path, own_models: Mapping[str, str] | None = None) -> 
             content = file.read(MAX_TASK + 1)
         if len(content) > MAX_TASK:
             raise ConfigurationError([f"{name}: the file is longer than {MAX_TASK} bytes, a task file is short"])
-        raw = tomllib.loads(content.decode("utf-8"))
+        raw = tomllib.loads(content.decode("utf-8-sig"))  # some editors begin with a mark
     except OSError as error:
         raise ConfigurationError([f"{name}: cannot be read ({error.strerror})"]) from error
     except UnicodeDecodeError as error:

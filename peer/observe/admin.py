@@ -101,7 +101,7 @@ class AdminServer:
     async def _model(self, request: web.Request) -> web.StreamResponse:
         entry = self._board.entry(request.query.get("task"))
         if entry is None:
-            return _problem(404, "this peer holds no such task")
+            return self._no_task(request)
         newest = entry.walks.newest
         if newest is None:
             return _problem(404, "this peer holds no model of this task yet")
@@ -125,8 +125,12 @@ class AdminServer:
     async def _task(self, request: web.Request) -> web.StreamResponse:
         entry = self._board.entry(request.query.get("task"))
         if entry is None:
-            return _problem(404, "this peer holds no such task")
+            return self._no_task(request)
         return web.Response(body=entry.task.encode(), content_type="application/octet-stream")
+
+    def _no_task(self, request: web.Request) -> web.Response:
+        given = "task" in request.query
+        return _problem(404, "this peer holds no such task" if given else "this peer knows of no task yet")
 
 
 def _problem(status: int, sentence: str) -> web.Response:

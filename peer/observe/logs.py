@@ -10,9 +10,10 @@ import json
 import logging
 import re
 import sys
+import traceback
 from collections import Counter, OrderedDict
 from datetime import UTC, datetime
-from typing import TextIO
+from typing import Any, TextIO
 
 from protocol.base.errors import Refused
 
@@ -20,6 +21,7 @@ REDACTED = "[redacted]"
 _SECRET = re.compile(r"susurrus-token-v\d+\.[A-Za-z0-9_-]+|[0-9a-fA-F]{64,}|(?<=Bearer )\S+")
 """Join tokens, anything of 32 bytes or more in hexadecimal (ids have 16), bearer tokens."""
 MAX_SOURCES = 10_000
+_ADVICE = " (add --debug to see where)"
 
 
 def redact(text: str) -> str:
@@ -27,7 +29,19 @@ def redact(text: str) -> str:
     return _SECRET.sub(REDACTED, text)
 
 
-class PlainFormatter(logging.Formatter):
+class _Formatter(logging.Formatter):
+    """Knows whether to write tracebacks, or only what an exception says."""
+
+    tracebacks = True
+
+    def formatException(self, ei: Any) -> str:
+        """The traceback, or one line in its place."""
+        if self.tracebacks:
+            return super().formatException(ei)
+        return "".join(traceback.format_exception_only(ei[1])).strip().replace("\n", " ") + _ADVICE
+
+
+class PlainFormatter(_Formatter):
     """``2025-01-31 12:00:00.123 INFO  driver: what happened``, local time."""
 
     def __init__(self) -> None:
@@ -40,10 +54,11 @@ class PlainFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """The line, redacted as a whole so that tracebacks are covered too."""
+        record.exc_text = None  # what another formatter may have made of it
         return redact(super().format(record))
 
 
-class JsonFormatter(logging.Formatter):
+class JsonFormatter(_Formatter):
     """One JSON object a line: ``time`` (UTC), ``level``, ``logger``, ``message`` and, with a traceback, ``error``."""
 
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:
@@ -63,13 +78,16 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(entry, ensure_ascii=False)
 
 
-def set_up_logs(level: str, form: str, *, stream: TextIO | None = None) -> None:
+def set_up_logs(level: str, form: str, *, stream: TextIO | None = None, tracebacks: bool = False) -> None:
     """Send what is at least ``level`` (``debug`` .. ``error``) to ``stream`` (standard error) as ``plain`` or ``json``.
 
-    Replaces handlers set up before; other libraries' chatter is kept at warnings unless ``level`` is ``debug``.
+    ``tracebacks``: write them whole (``--debug``).  Replaces handlers set up before; other libraries' chatter is kept
+    at warnings unless ``level`` is ``debug``.
     """
     handler = logging.StreamHandler(stream or sys.stderr)
-    handler.setFormatter(JsonFormatter() if form == "json" else PlainFormatter())
+    formatter = JsonFormatter() if form == "json" else PlainFormatter()
+    formatter.tracebacks = tracebacks
+    handler.setFormatter(formatter)
     root = logging.getLogger()
     for old in list(root.handlers):
         root.removeHandler(old)

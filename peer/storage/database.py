@@ -14,6 +14,7 @@ laptop-class SSD and 1.3 ms with twelve peers on the same disk, once per contrib
 import asyncio
 import contextlib
 import os
+import re
 import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -50,6 +51,9 @@ CREATE TABLE rounds (
     loss REAL, accuracy REAL, min_mask_neighbours INTEGER, bytes INTEGER
 );
 """
+
+
+_TABLES = frozenset(re.findall(r"CREATE TABLE (\w+)", _SCHEMA))
 
 
 class Database:
@@ -155,7 +159,7 @@ def _check(path: Path) -> None:
             version = connection.execute("PRAGMA user_version").fetchone()[0]
             application = connection.execute("PRAGMA application_id").fetchone()[0]
             finding = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-            tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+            tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         finally:
             connection.close()
     except sqlite3.OperationalError as error:
@@ -170,6 +174,8 @@ def _check(path: Path) -> None:
         raise ConfigurationError(
             [f"{path} was written by a newer susurrus (version {version}, this one knows {SCHEMA_VERSION}); upgrade"]
         )
+    if (tables or version) and not tables >= _TABLES:
+        raise _damaged(path, f"it has lost its {', '.join(sorted(_TABLES - tables))}")
 
 
 def _damaged(path: Path, finding: str) -> ConfigurationError:

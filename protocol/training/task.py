@@ -168,11 +168,11 @@ class Task:
         need(0 < len(self.features) <= 100_000, "data.features must name at least one feature")
         need(len(self.ranges) == len(self.features), "data.ranges must give one (low, high) for every feature")
         need(
-            all(_finite(a) and _finite(b) and a < b for a, b in self.ranges),
-            "data.ranges must be finite, each low below its high",
+            all(is_span(a, b) for a, b in self.ranges),
+            "data.ranges must be finite, each low below its high, and so must their widths",
         )
         need(
-            self.classes != () or (_finite(self.target_range[0]) and self.target_range[0] < self.target_range[1]),
+            self.classes != () or is_span(*self.target_range),
             "data.target_range must give the low and the high of a regression target",
         )
         need(
@@ -244,6 +244,11 @@ class SignedTask:
     task: Task
     submitter_key: bytes
     signature: bytes
+
+
+def is_span(low: float, high: float) -> bool:
+    """Whether values between these bounds can be scaled: finite, in order, and no infinite way apart."""
+    return math.isfinite(low) and math.isfinite(high) and low < high and math.isfinite(float(high) - float(low))
 
 
 def _plain(value: Any) -> Any:

@@ -223,3 +223,24 @@ def test_flags_and_texts_alone(tmp_path: Path) -> None:
     assert parse_config(tmp_path, "[peer]\npreset = 'wan'\n").settings == WAN
     with pytest.raises(ConfigurationError, match=r"config\.toml:1"):
         parse_config(tmp_path, "[pear]\n")
+
+
+def test_a_byte_order_mark_is_no_mistake(tmp_path: Path) -> None:
+    assert load(tmp_path, '\ufeff[log]\nlevel = "error"\n').log.level == "error"
+
+
+def test_mistakes_name_the_flag_that_was_typed(tmp_path: Path) -> None:
+    found = problems(tmp_path, flags={"peer.seeds": ["x"], "log.level": "loud", "log.format": "xml"})
+    assert [problem.partition(":")[0] for problem in found] == ["--seed", "--log-level", "--log-format"]
+
+
+def test_an_empty_variable_is_none(tmp_path: Path) -> None:
+    text = '[data.digits]\npath = "mine.csv"\n'
+    config = load(tmp_path, text, {"SUSURRUS_DATA_DIGITS_PATH": "", "SUSURRUS_LOG_LEVEL": ""})
+    assert config.data["digits"].path == tmp_path / "mine.csv"
+    assert load(tmp_path, "", {"SUSURRUS_DATA_DIGITS_PATH": ""}).data == {}
+
+
+def test_submitters_as_one_text(tmp_path: Path) -> None:
+    (found,) = problems(tmp_path, '[limits]\nsubmitters = "any"\n')
+    assert 'must be ["any"] or a list of peer ids' in found

@@ -8,7 +8,7 @@ import pytest
 
 from peer import files
 from peer.errors import PeerError
-from peer.files import create_directory, read_bytes, write_atomic
+from peer.files import create_directory, read_bytes, use_directory, write_atomic
 from protocol.base.errors import ConfigurationError
 
 FILES = [("key", b"secret", 0o600), ("config.toml", b"x = 1", 0o644)]
@@ -94,3 +94,32 @@ def test_reading_is_bounded_and_says_what_is_missing(tmp_path: Path) -> None:
         read_bytes(tmp_path / "f", "the file", limit=9)
     with pytest.raises(ConfigurationError, match="cannot read the file .*no such file"):
         read_bytes(tmp_path / "g", "the file", limit=9)
+
+
+def test_a_directory_below_a_file(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "file/x", tmp_path / "file/x/y"):
+        with pytest.raises(ConfigurationError, match="a directory above it is a file"):
+            create_directory(path, [("a", b"", 0o600)], "a test")
+
+
+def test_a_failed_write_names_the_place_that_was_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files.os, "fsync", full)
+    with pytest.raises(PeerError, match=f"cannot write {tmp_path}/new/a: no space left on device; free some space"):
+        create_directory(tmp_path / "new", [("a", b"x", 0o600)], "a test")
+
+
+def test_a_directory_to_write_to(tmp_path: Path) -> None:
+    use_directory(tmp_path / "a/b", "--x", empty=True)
+    (tmp_path / "a/b/file").write_text("")
+    use_directory(tmp_path / "a/b", "--x")
+    with pytest.raises(ConfigurationError, match="--x .* is not empty"):
+        use_directory(tmp_path / "a/b", "--x", empty=True)
+    for path in (tmp_path / "a/b/file", tmp_path / "a/b/file/c"):
+        with pytest.raises(ConfigurationError, match="--x .* is a file or inside one"):
+            use_directory(path, "--x")
+    with pytest.raises(ConfigurationError, match="--x .* cannot be used"):
+        use_directory(Path("/proc/none"), "--x")

@@ -124,3 +124,29 @@ def test_closing_twice_is_harmless(path: Path) -> None:
     home: Home = open_home(path)
     home.close()
     home.close()
+
+
+@pytest.mark.parametrize("lost", ["key", "config.toml"])
+def test_a_home_that_lost_a_file_is_not_to_be_made_anew(path: Path, lost: str) -> None:
+    (path / lost).unlink()
+    with pytest.raises(ConfigurationError, match=f"has lost its {lost}; put back a copy"):
+        open_home(path)
+
+
+def test_a_lock_that_cannot_be_written_is_given_back(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int, content: bytes, offset: int) -> int:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "pwrite", full)
+        with pytest.raises(PeerError, match=f"cannot write {path / 'lock'}: no space left on device; free some space"):
+            open_home(path)
+    open_home(path).close()
+
+
+@pytest.mark.parametrize("token", ["a\r\nX: y", "\u2603"])
+def test_an_admin_token_that_no_header_could_carry(path: Path, token: str) -> None:
+    with open_home(path) as home:
+        home.write_admin("127.0.0.1:1", token)
+        with pytest.raises(PeerError, match="admin.json cannot be read; restart the peer"):
+            read_admin(path)

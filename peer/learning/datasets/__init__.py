@@ -7,6 +7,7 @@ Invariants: a file is read only if its SHA-256 is the one in its TOML file; no p
 
 import hashlib
 import io
+import re
 import tomllib
 from dataclasses import dataclass, field
 from functools import cache
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from peer.learning.readers import infer_classes, read_header, read_table
+from peer.learning.readers import infer_classes, quoted, read_header, read_table
 from protocol.base.errors import ConfigurationError
 
 DATASETS = ("digits", "pendigits", "spambase")
@@ -106,9 +107,12 @@ def dataset_from_file(path: str | Path, *, target: str | None = None) -> Dataset
     """
     target = target or _guess_target(path)
     classes = infer_classes(path, target)
+    if len(classes) == 1:
+        sentence = f"column '{target}': every record says {quoted(classes[0])}, there is nothing to predict"
+        raise ConfigurationError([f"{path}: {sentence}"])
     table = read_table(path, target=target, classes=classes, format="csv")
     return Dataset(
-        name=Path(path).stem,
+        name=_name_of(path),
         X=table.X,
         y=table.y,
         features=table.features,
@@ -117,6 +121,12 @@ def dataset_from_file(path: str | Path, *, target: str | None = None) -> Dataset
         target=target,
         target_range=(0.0, 0.0) if classes else _span(table.y),
     )
+
+
+def _name_of(path: str | Path) -> str:
+    """A schema's name made of a file's: without what such names cannot have, and none that is taken."""
+    name = re.sub(r"[^A-Za-z0-9_.-]+", "-", Path(path).stem).lstrip("-_.")[:90] or "data"
+    return f"own-{name}" if name in DATASETS else name
 
 
 def _guess_target(path: str | Path) -> str:

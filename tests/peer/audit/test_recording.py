@@ -1,6 +1,7 @@
 """Writing and reading recordings: nothing lost, nothing loose."""
 
 import json
+import os
 import stat
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,8 @@ from hypothesis import strategies as st
 
 from peer.audit import Recorder, Unreadable, audit
 from peer.audit.recording import BadLine, encode_record, parse_record, read_lines, recording_files
+from peer.errors import PeerError
+from protocol.base.errors import ConfigurationError
 from protocol.base.ids import PeerId, RoundId
 from protocol.privacy.record import RoundRecord
 
@@ -208,3 +211,25 @@ def test_nothing_to_read(tmp_path: Path) -> None:
         audit(tmp_path)
     with pytest.raises(ValueError, match="at least one"):
         audit(tmp_path, max_coalitions=0)
+
+
+def test_a_recording_that_cannot_be_written_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigurationError, match="--audit .*file is a file"):
+        Recorder(tmp_path / "file", a_record().peer)
+    recorder = Recorder(tmp_path, a_record().peer)
+
+    def full(descriptor: int, content: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "write", full)
+        with pytest.raises(PeerError, match="cannot write the recording .*: no space left on device; free some space"):
+            recorder.write(a_record())
+    recorder.close()
+
+
+def test_nothing_but_junk_says_where(tmp_path: Path) -> None:
+    (tmp_path / f"{a_record().peer.hex()}.jsonl").write_text("{}\n")
+    with pytest.raises(Unreadable, match="holds no complete record: line 1 of .* is not a recording"):
+        audit(tmp_path)

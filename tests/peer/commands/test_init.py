@@ -118,7 +118,7 @@ def test_mistakes_leave_nothing_behind(tmp_path: Path, home: Path, args: list[st
 
 @pytest.mark.parametrize(
     ("schema", "target", "sentence"),
-    [("a/b", "y", "--schema must be made of letters"), ("digits", "", "data.digits.target must be a text in quotes")],
+    [("a/b", "y", "--schema must be made of letters"), ("digits", "", "--target must be the name of a column")],
 )
 def test_names_that_cannot_be_configured(tmp_path: Path, home: Path, schema: str, target: str, sentence: str) -> None:
     (tmp_path / "x.csv").write_text("a,y\n1,2\n")
@@ -183,3 +183,27 @@ def test_every_commented_setting_is_right_and_the_default(tmp_path: Path) -> Non
     )
     assert log.data["digits"].path == tmp_path / "shard.csv"
     assert log.models == {"mine": "my_package.my_module:MyModel"}
+
+
+def test_mistakes_in_all_flags_are_told_at_once(tmp_path: Path, home: Path) -> None:
+    flags = ("--listen", "x", "--preset", "y", "--data", tmp_path / "none.csv", "--schema", "a b", "--target", " ")
+    result = invoke("--home", home, *flags)
+    assert result.exit_code == 2
+    told = [line.removeprefix("susurrus: ").partition(" ")[0].rstrip(":") for line in result.stderr.splitlines()]
+    assert told == ["--data", "--schema", "--target", "--listen", "--preset"]
+    assert not home.exists()
+
+
+def test_an_empty_token_file(tmp_path: Path, home: Path) -> None:
+    (tmp_path / "token").write_text("\n")
+    result = invoke("--home", home, "--token-file", tmp_path / "token")
+    assert (result.exit_code, f"the token file {tmp_path / 'token'} is empty" in result.stderr) == (2, True)
+
+
+def test_a_token_file_that_others_can_read_is_warned_of(tmp_path: Path, home: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text(a_token(tmp_path))
+    for mode, warned in ((0o600, False), (0o640, True), (0o604, True)):
+        file.chmod(mode)
+        result = invoke("--home", home / str(mode), "--token-file", file)
+        assert (result.exit_code, "warning: others on this machine can read" in result.stderr) == (0, warned)

@@ -55,6 +55,7 @@ def test_every_flag(called: list[Any], tmp_path: Path) -> None:
         ("--partition dirichlet:0", 1),
         ("--partition dirichlet:inf", 1),
         ("--kill inf --modulus-bits 33", 2),
+        ("--partition dirichlet:1e-9 --peers 2 --cohort 3", 3),
     ],
 )
 def test_mistakes_are_told_at_once(called: list[Any], args: str, mistakes: int) -> None:
@@ -63,7 +64,19 @@ def test_mistakes_are_told_at_once(called: list[Any], args: str, mistakes: int) 
     assert called == []
 
 
-@pytest.mark.parametrize("args", ["--peers 0", "--collusion-threshold 1", "--branching 0", "--steps 0", "--peers x"])
+@pytest.mark.parametrize(
+    "args",
+    [
+        "--peers 0",
+        "--collusion-threshold 1",
+        "--branching 0",
+        "--steps 0",
+        "--peers x",
+        "--seed -1",
+        "--seed 9223372036854775808",
+        "--cohort 1000001",
+    ],
+)
 def test_impossible_numbers_are_wrong_usage(called: list[Any], args: str) -> None:
     assert invoke("demo", *args.split()).exit_code == 2
     assert called == []

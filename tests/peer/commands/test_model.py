@@ -98,3 +98,16 @@ def test_answers_that_do_not_fit(stub: Stub, tmp_path: Path, wrong: str) -> None
     assert result.exit_code == 1
     assert "the peer's answer can" in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(("name", "content"), [("x.svm", "no 1:1\n"), ("x.svm", "1:1\n"), ("x.csv", "a,b\n1,0\n")])
+def test_records_to_predict_need_no_label(stub: Stub, tmp_path: Path, name: str, content: str) -> None:
+    (tmp_path / name).write_text(content)
+    result = invoke("predict", "--home", stub.home, "--data", tmp_path / name, "--json")
+    assert (result.exit_code, json.loads(result.stdout)["predictions"]) == (0, ["yes"])
+
+
+def test_a_link_that_leads_nowhere_is_not_replaced(stub: Stub, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    result = invoke("export", tmp_path / "link", "--home", stub.home)
+    assert (result.exit_code, (tmp_path / "link").is_symlink()) == (2, True)

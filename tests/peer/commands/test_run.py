@@ -43,7 +43,9 @@ def daemon(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         return 7
 
     monkeypatch.setitem(sys.modules, "peer.daemon", SimpleNamespace(run_peer=run_peer))
-    monkeypatch.setattr("peer.observe.logs.set_up_logs", lambda level, form: given.update(logs=(level, form)))
+    monkeypatch.setattr(
+        "peer.observe.logs.set_up_logs", lambda level, form, tracebacks: given.update(logs=(level, form, tracebacks))
+    )
     return given
 
 
@@ -61,7 +63,7 @@ def test_flags_reach_the_daemon(home: Path, tmp_path: Path, daemon: dict[str, An
     config = daemon["config"]
     assert (config.listen, config.seeds, config.advertise) == ("127.0.0.1:0", ("a:1", "b:2"), ("c:3",))
     assert (daemon["task_file"], daemon["audit_dir"]) == (tmp_path / "task.toml", tmp_path / "audit")
-    assert daemon["logs"] == ("error", "json")
+    assert daemon["logs"] == ("error", "json", False)
     open_home(home).close()
 
 
@@ -111,3 +113,26 @@ def test_a_membership_of_somebody_else_or_of_none(home: Path, daemon: dict[str, 
     result = invoke("--home", home)
     assert (result.exit_code, "is damaged; renew it" in result.stderr) == (2, True)
     assert "config" not in daemon
+
+
+def test_records_that_are_not_there(home: Path, daemon: dict[str, Any]) -> None:
+    (home / "config.toml").write_text('[data.a]\npath = "a.csv"\n[data.b]\npath = "b.csv"\n[data.c]\npath = "c.csv"\n')
+    (home / "b.csv").write_text("")
+    result = invoke("--home", home)
+    assert result.exit_code == 2
+    assert result.stderr.splitlines() == [
+        f"susurrus: data.{name}.path: there is no file {home / name}.csv" for name in ("a", "c")
+    ]
+    assert daemon == {}
+
+
+def test_a_key_that_others_can_read_is_warned_of(home: Path, daemon: dict[str, Any]) -> None:
+    assert "warning" not in invoke("--home", home).stderr
+    (home / "key").chmod(0o644)
+    result = invoke("--home", home)
+    assert (result.exit_code, "can read" in result.stderr) == (7, True)
+
+
+def test_tracebacks_are_for_who_asks(home: Path, daemon: dict[str, Any]) -> None:
+    assert invoke("--home", home, "--debug").exit_code == 7
+    assert daemon["logs"] == ("error", "plain", True)

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from peer.learning import datasets
-from peer.learning.datasets import DATASETS, dataset_from_file, facts, load_dataset, schema
+from peer.learning.datasets import DATASETS, Dataset, dataset_from_file, facts, load_dataset, schema
+from peer.learning.taskfile import load_task, task_for_dataset
+from peer.learning.tasktoml import task_to_toml
 from protocol.base.errors import ConfigurationError
 
 # As published by the repository, not as our files say it.
@@ -90,3 +92,24 @@ def test_dataset_from_file(tmp_path) -> None:
     data = dataset_from_file(path)
     assert (data.target, data.classes, data.target_range) == ("target", (), (1.5, 2.5))
     assert data.y.tolist() == [1.5, 2.5]
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [("digits.csv", "own-digits"), ("my data é.csv", "my-data-"), ("_.csv", "data"), ("x" * 200 + ".csv", "x" * 90)],
+)
+def test_a_file_gives_a_name_that_a_task_can_have(tmp_path, file: str, name: str) -> None:
+    (tmp_path / file).write_text("a,target\n1,x\n2,y\n")
+    assert dataset_from_file(tmp_path / file).name == name
+    assert load_task_text(tmp_path, dataset_from_file(tmp_path / file)) == name
+
+
+def load_task_text(tmp_path, data: Dataset) -> str:
+    (tmp_path / "task.toml").write_text(task_to_toml(task_for_dataset(data)))
+    return load_task(tmp_path / "task.toml").schema
+
+
+def test_a_target_that_is_always_the_same(tmp_path) -> None:
+    (tmp_path / "x.csv").write_text("a,target\n1,no\n2,no\n")
+    with pytest.raises(ConfigurationError, match="x.csv: column 'target': every record says 'no'"):
+        dataset_from_file(tmp_path / "x.csv")

@@ -138,7 +138,7 @@ def test_infer_classes(tmp_path: Path) -> None:
         ("a,t\n1,-inf\n1,\n1,z\n", ["row 2, column 't': '-inf' is not a finite number",
                                     "row 3, column 't': is empty, a number is needed",
                                     "row 4, column 't': 'z' is not a number"]),
-        ('a,t\n"1\n2",3\n4,x\n', ["row 3, column 'a': '1\n2' is not a number",
+        ('a,t\n"1\n2",3\n4,x\n', ["row 3, column 'a': '1\\n2' is not a number",
                                   "row 4, column 't': 'x' is not a number"]),
         ('a,t\n"1,2\n', ["row 2 is not valid CSV (unexpected end of data)"]),
     ],
@@ -313,3 +313,51 @@ def test_mutated_text_files_raise_nothing_else(tmp_path: Path) -> None:
             except ConfigurationError:
                 continue
             assert np.isfinite(table.X).all()
+
+
+def test_what_a_file_says_is_quoted_short_and_harmless(tmp_path: Path) -> None:
+    assert problems(text(tmp_path, "a,t\n\x1b[2J,1\n1,2\n" + "9" * 5000 + ",3\n")) == [
+        "row 2, column 'a': '\\x1b[2J' is not a number"
+    ]
+    assert problems(text(tmp_path, "a,t\n" + "9" * 5000 + ",3\n")) == [
+        f"row 2, column 'a': '{'9' * 40}...' is not a finite number"
+    ]
+
+
+def test_headers_that_cannot_be_meant(tmp_path: Path) -> None:
+    assert problems(text(tmp_path, ",a,,t\n1,2,3,4\n")) == [
+        "row 1 has no name for column 1", "row 1 has no name for column 3"
+    ]  # fmt: skip
+    assert read_table(text(tmp_path, ",a,t\n1,2,3\n"), target="t", features=["a"]).X.tolist() == [[2]]
+    for content, quoted in (("a;t\n1;2\n", "a;t"), ("a\tt\n1\t2\n", "a\\tt")):
+        sentence = f"row 1 is one column, '{quoted}'; commas must stand between the columns"
+        assert problems(text(tmp_path, content)) == [sentence]
+
+
+def test_ragged_rows_are_left_to_the_reader(tmp_path: Path) -> None:
+    assert infer_classes(text(tmp_path, "a,t\n1,x\n1\n1,2,3\n1,y\n"), "t") == ("x", "y")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("x.csv", "a,b\n1,2\n"),
+        ("x.csv", "t,b,a\nwhatever,2,1\n"),
+        ("x.svm", "1:1 2:2\n"),
+        ("x.svm", "whatever 1:1 2:2\n"),
+    ],
+)
+def test_records_whose_target_nobody_asks_for(tmp_path: Path, name: str, content: str) -> None:
+    table = read_table(text(tmp_path, content, name), target=None, features=["a", "b"])
+    assert (table.X.tolist(), table.y.tolist()) == ([[1, 2]], [0])
+
+
+@pytest.mark.parametrize("arrays", [{}, {"y": np.array(["whatever"])}])
+def test_an_archive_whose_target_nobody_asks_for(tmp_path: Path, arrays: dict[str, np.ndarray]) -> None:
+    np.savez(tmp_path / "x.npz", X=np.array([[1.0, 2.0]]), **arrays)
+    assert read_table(tmp_path / "x.npz", target=None, features=["a", "b"]).X.tolist() == [[1, 2]]
+
+
+def test_wider_floats_that_overflow_are_named(tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", X=np.array([[np.longdouble("1e4000")]]), y=np.array([1.0]))
+    assert problems(tmp_path / "x.npz") == ["row 1, column 1: 'inf' is not a finite number"]

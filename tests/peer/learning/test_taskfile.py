@@ -237,3 +237,8 @@ def test_impossible_tasks_for_data_sets() -> None:
     assert [sentence.partition(": ")[0] for sentence in caught.value.problems] == [
         "task.model", "aggregation.collusion_threshold", "aggregation.cohort", "aggregation.branching"
     ]  # fmt: skip
+
+
+def test_a_byte_order_mark_is_no_mistake(tmp_path: Path) -> None:
+    (tmp_path / "task.toml").write_text('\ufeff[data]\nschema = "digits"\n', encoding="utf-8")
+    assert load_task(tmp_path / "task.toml").schema == "digits"

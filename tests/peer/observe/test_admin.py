@@ -113,6 +113,8 @@ async def test_the_model_comes_as_it_is_with_what_it_is(ask: Ask, board: StatusB
 
 
 async def test_what_this_peer_does_not_hold(ask: Ask, ask_empty: Ask) -> None:
-    for path, who in (("/model?task=00", ask), ("/task?task=00", ask), ("/model", ask_empty), ("/task", ask_empty)):
-        status, _, body = await who(path)
+    for path in ("/model", "/task"):
+        status, _, body = await ask(f"{path}?task=00")
         assert (status, json.loads(body)) == (404, {"error": "this peer holds no such task"})
+        status, _, body = await ask_empty(path)
+        assert (status, json.loads(body)) == (404, {"error": "this peer knows of no task yet"})

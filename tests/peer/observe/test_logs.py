@@ -52,8 +52,22 @@ def test_ids_are_not_secrets() -> None:
 
 
 @pytest.mark.parametrize("form", ["plain", "json"])
+def test_a_traceback_only_for_who_asks(stream: io.StringIO, form: str) -> None:
+    for tracebacks in (False, True):
+        set_up_logs("info", form, stream=stream, tracebacks=tracebacks)
+        try:
+            raise ValueError(f"first line\n{SECRET}")
+        except ValueError:
+            logging.getLogger("peer.test").exception("failed")
+        assert ("Traceback" in stream.getvalue()) is tracebacks
+        assert "ValueError: first line" in stream.getvalue()
+        assert ("add --debug" in stream.getvalue().splitlines()[-1]) is not tracebacks
+        assert SECRET not in stream.getvalue()
+
+
+@pytest.mark.parametrize("form", ["plain", "json"])
 def test_lines(stream: io.StringIO, form: str) -> None:
-    set_up_logs("info", form, stream=stream)
+    set_up_logs("info", form, stream=stream, tracebacks=True)
     log = logging.getLogger("peer.test")
     log.debug("not this")
     log.info("a %s b", SECRET)

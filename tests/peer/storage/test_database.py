@@ -163,3 +163,15 @@ async def test_a_full_disk_is_one_sentence_and_loses_nothing(tmp_path: Path) -> 
 async def test_a_directory_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="no such file or directory"):
         await open_database(tmp_path / "nowhere" / "state.db")
+
+
+async def test_a_file_that_lost_a_table_is_damaged_and_left_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    await (await open_database(path)).close()
+    with sqlite3.connect(path) as connection:
+        connection.execute("DROP TABLE counters")
+    connection.close()
+    before = path.read_bytes()
+    with pytest.raises(ConfigurationError, match="is damaged \\(it has lost its counters\\)"):
+        await open_database(path)
+    assert path.read_bytes() == before

@@ -110,6 +110,9 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"classes": ("0", "0")}, "at least two different classes"),
     ({"classes": (), "target_range": (1.0, 1.0)}, "target_range"),
     ({"dimension": 9_000_000, "modulus_bits": 64}, "must fit into"),
+    ({"ranges": ((0.0, 1.0), (-1.5e308, 1.5e308))}, "so must their widths"),
+    ({"classes": (), "target_range": (-1.5e308, 1.5e308)}, "target_range"),
+    ({"classes": (), "target_range": (0.0, float("inf"))}, "target_range"),
     ({"branching": 64, "collusion_threshold": 4, "minimum_cohort": 5, "cohort": 100_000}, "mask seeds"),
 ]
 
