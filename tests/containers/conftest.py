@@ -34,6 +34,16 @@ def image(engine: Engine) -> str:
     return TAG
 
 
+@pytest.fixture(scope="session")
+def next_image(engine: Engine, image: str) -> str:
+    """The tag of an image of another version."""
+    engine.docker(
+        "build", "-q", "-f", "deploy/Dockerfile", "--build-arg", "VERSION=0.1.1", "-t", f"susurrus:{TAG}-next", ".",
+        timeout=600.0,
+    )  # fmt: skip
+    return f"{TAG}-next"
+
+
 @pytest.fixture
 def deployment(engine: Engine, image: str, tmp_path: Path) -> Iterator[Deployment]:
     made = Deployment(engine, tmp_path, image)

@@ -1,10 +1,13 @@
 """Real containers in trouble: killed, frozen, cut off, scaled, replaced.  Totals stay exact and training goes on."""
 
 import json
+import re
 import time
+from pathlib import Path
 
-from tests.containers.deployment import Container, Deployment
+from tests.containers.deployment import EXPECTED, Container, Deployment
 from tests.containers.engine import Engine
+from tests.containers.links import DelayProxy, dropped, spoil
 
 TARGET = 0.90
 
@@ -71,7 +74,7 @@ def test_frozen_for_twenty_seconds(deployment: Deployment) -> None:
 
 def test_cut_off_and_back(deployment: Deployment) -> None:
     peers = deployment.scale(9)
-    network = f"{deployment.project}_default"
+    network = deployment.network
     away = peers[:2]  # too few to train alone: S = 3
     for peer in away:
         deployment.engine.docker("network", "disconnect", network, peer.id)
@@ -91,3 +94,102 @@ def test_five_to_fifteen_to_five(deployment: Deployment) -> None:
     assert len(peers) == 5
     deployment.goes_on(peers)
     deployment.settled()
+
+
+def test_slow_lossy_and_distant_links(deployment: Deployment) -> None:
+    peers = deployment.scale(6)
+    for peer in peers[:2]:
+        spoil(peer, loss=0.08, rate="1mbit")
+    gateway = deployment.engine.docker(
+        "network", "inspect", "--format", "{{(index .IPAM.Config 0).Gateway}}", deployment.network
+    ).strip()
+    with DelayProxy(gateway, 0.1).running() as proxy:
+        distant = deployment.run(
+            "-v", f"{deployment.project}_homes:/homes", "-e", f"SUSURRUS_ADVERTISE={gateway}:{proxy.port}"
+        )
+        proxy.target = (distant.address, 7390)
+        deployment.until(lambda: distant.metrics().get("contributions", 0) >= 5, "the distant peer contributes")
+        before = {peer.id: peer.metrics()["contributions"] for peer in peers}
+        deployment.goes_on([*peers, distant], 20)
+        for peer in peers[:2]:
+            assert peer.metrics()["contributions"] > before[peer.id]
+            assert dropped(peer) > 20
+        assert proxy.carried > 100_000
+        distant.do("stop")
+    deployment.settled()
+
+
+def test_rolling_replacement_by_the_next_version(deployment: Deployment, next_image: str) -> None:
+    old = deployment.scale(6)
+    known = {peer.status()["peer"] for peer in old}
+    for turn, peer in enumerate(old, start=1):
+        peer.do("stop")
+        assert deployment.engine.inspect(peer.id)["State"]["ExitCode"] == 0
+        peer.do("rm")
+        deployment.scale(6, tag=next_image)
+        versions = [version(each) for each in deployment.peers()]
+        assert versions.count("0.1.1") == turn
+    new = deployment.peers()
+    deployment.goes_on(new)
+    assert {peer.status()["peer"] for peer in new} == known  # the homes of before, under their claims
+    deployment.settled()
+
+
+def version(peer: Container) -> str:
+    """The version label of the image that a container runs."""
+    return str(peer.engine.inspect(peer.id)["Config"]["Labels"]["org.opencontainers.image.version"])
+
+
+def test_a_home_volume_that_is_full(deployment: Deployment) -> None:
+    peers, engine = deployment.scale(5), deployment.engine
+    volume = f"{deployment.project}_small"
+    options = ("--opt", "type=tmpfs", "--opt", "device=tmpfs", "--opt", "o=size=2m,uid=10001,mode=0700")
+    engine.docker("volume", "create", "--label", f"com.docker.compose.project={deployment.project}", *options, volume)
+    label = ("--label", f"com.docker.compose.project={deployment.project}", "--network", "none")
+    keeper = engine.docker(
+        "run",
+        "-d",
+        *label,
+        "-v",
+        f"{volume}:/homes",
+        "--entrypoint",
+        "python",
+        f"susurrus:{deployment.tag}",
+        "-c",
+        "import signal; signal.pause()",
+    ).strip()  # fmt: skip  (a volume in memory lasts as long as somebody holds it)
+    small = deployment.run("-v", f"{volume}:/homes", "-e", "DATA_FILE=/join/shards/030.csv")
+    deployment.until(lambda: small.metrics().get("contributions", 0) >= 3, "it takes part")
+    identity = small.status()["peer"]
+    engine.docker("exec", keeper, "sh", "-c", "cat /dev/zero > /homes/fill", check=False)
+    deployment.until(lambda: not small.running, "it ends")
+    assert engine.inspect(small.id)["State"]["ExitCode"] == 1
+    last = [line for line in small.log().splitlines() if line.startswith("susurrus: ")]
+    assert len(last) == 1
+    assert "the disk is full; free some space" in last[0]
+    deployment.goes_on(peers)
+    engine.docker("exec", keeper, "rm", "/homes/fill")
+    small.do("start")
+    deployment.until(lambda: small.age >= max(peer.age for peer in peers) - 10, "it is back")
+    assert small.status()["peer"] == identity
+    deployment.goes_on([*peers, small])
+    deployment.settled(re.compile(EXPECTED.pattern + "|" + re.escape(last[0])))
+
+
+def test_two_networks_on_one_docker_network_do_not_mix(deployment: Deployment, engine: Engine, tmp_path: Path) -> None:
+    deployment.scale(5)
+    shared = f"\nnetworks:\n  default:\n    external: true\n    name: {deployment.network}\n"
+    other = Deployment(engine, tmp_path, deployment.tag, more=shared)
+    try:
+        theirs, ours = other.scale(4), deployment.peers()
+        # the name "peer" resolves to all nine
+        other.until(lambda: all(peer.metrics().get("members_alive") == 4 for peer in theirs), "four and no more")
+        assert {peer.metrics()["members_alive"] for peer in ours} == {5}
+        deployment.goes_on(ours)
+        other.goes_on(theirs)
+        assert {peer.status()["network"] for peer in theirs}.isdisjoint({peer.status()["network"] for peer in ours})
+        foreign = re.compile(EXPECTED.pattern + r"|WARNING susurrus\.peer: refused a message from [\d.]+: ")
+        other.settled(foreign)
+        deployment.settled(foreign)
+    finally:
+        other.remove()
