@@ -1,7 +1,7 @@
 """An engine, the image built from this checkout, and a deployment of its own for each test.
 
-Without an engine the tests are skipped with the sentence that says how to get one; with ``SUSURRUS_TEST_CONTAINERS=1``,
-as in CI, that is a failure.
+Without an engine the tests are skipped with the sentence that says how to get one; with ``CONTAINER_TESTS=required``, as
+in CI, that is a failure.
 """
 
 import os
@@ -14,7 +14,7 @@ from tests.containers.deployment import Deployment
 from tests.containers.engine import Engine, NoEngineError, find_engine
 
 TAG = "test"
-REQUIRED = os.environ.get("SUSURRUS_TEST_CONTAINERS") == "1"
+REQUIRED = os.environ.get("CONTAINER_TESTS") == "required"
 
 
 @pytest.fixture(scope="session")
