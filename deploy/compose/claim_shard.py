@@ -8,7 +8,8 @@ Invariants: the lock is inherited by ``susurrus run``, which takes this process'
 gets the signals); the kernel gives it back when the process ends, however it ends.
 
 Environment: ``DATA_FILE`` (instead of a numbered shard: records of one's own, with ``DATA_SCHEMA``), ``TASK_FILE``
-(/join/task.toml; empty: bring none), ``AUDIT`` (a directory to record to, for public data), ``SEED_PEER`` (peer:7390).
+(/join/task.toml; no name or an empty file: bring none), ``JOIN_TOKEN`` (/join/token), ``AUDIT`` (a directory to record
+to, for public data).
 """
 
 import fcntl
@@ -19,7 +20,7 @@ from pathlib import Path
 
 HOMES = Path("/homes")
 SHARDS = Path("/join/shards")
-TOKEN = Path("/join/token")
+TOKEN = Path(os.environ.get("JOIN_TOKEN", "/join/token"))
 LINK = Path(os.environ["SUSURRUS_HOME"])
 """Where ``susurrus`` in this container looks for its home: a link to the one that was claimed."""
 
@@ -36,8 +37,9 @@ def main() -> None:
     LINK.unlink(missing_ok=True)
     LINK.symlink_to(home)
     task, audit = os.environ.get("TASK_FILE", "/join/task.toml"), os.environ.get("AUDIT")
+    brings = first and bool(task) and Path(task).stat().st_size > 0
     print(f"peer: claimed {name}", flush=True)
-    command = ["susurrus", "run", *(["--task", task] if first and task else []), *(["--audit", audit] if audit else [])]
+    command = ["susurrus", "run", *(["--task", task] if brings else []), *(["--audit", audit] if audit else [])]
     os.execvp(command[0], command)  # noqa: S606  (our own words)
 
 

@@ -1,7 +1,7 @@
 """An engine, the image built from this checkout, and a deployment of its own for each test.
 
-Without an engine the tests are skipped with the sentence that says how to get one; with ``CONTAINER_TESTS=required``, as
-in CI, that is a failure.
+Without an engine the tests are skipped with the sentence that says how to get one; with ``CONTAINER_TESTS=required``,
+as in CI, that is a failure.
 """
 
 import os
