@@ -171,7 +171,7 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 
 bad = [] if sys.version_info >= (3, 11) else [f"python is {sys.version.split()[0]}, 3.11 or newer is needed"]
-for name, least in {"numpy": (1, 26), "cryptography": (47,), "msgpack": (1,), "cffi": (1,), "pip": (23,)}.items():
+for name, least in {"numpy": (1, 26), "cryptography": (47,), "msgpack": (1,), "pip": (23,)}.items():
     try:
         found = version(name)
     except PackageNotFoundError:
@@ -206,7 +206,7 @@ find_source() { # sets $wheel to a wheel, or $checkout to the checkout to build 
 why_pip_failed() {
     if said 'no space left'; then
         fail 1 "there is no space left: make room and run this again."
-    elif said 'name resolution|NewConnectionError|no address associated|timed out|Network is unreachable'; then
+    elif said 'name resolution|NewConnectionError|connection broken|no address associated|timed out|Network is unreachable'; then
         fail 1 "the Python package index cannot be reached: check the network and run this again."
     elif said 'no matching distribution|could not find a version|not a supported wheel'; then
         fail 1 "there is no wheel of one package for this platform (named above), and nothing is compiled here;" \

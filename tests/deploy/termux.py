@@ -192,7 +192,8 @@ def copy_of_script(directory: Path, *beside: Path) -> Path:
 def unreachable(output: str) -> bool:
     """Whether pip says that it cannot reach its index, which is no fault of what is tested."""
     return any(
-        word in output for word in ("name resolution", "NewConnectionError", "ConnectTimeout", "Name or service not known")
+        word in output
+        for word in ("name resolution", "NewConnectionError", "ConnectTimeout", "Name or service not known")
     )
 
 
