@@ -51,6 +51,21 @@ def test_systemd_finds_no_mistake_in_the_unit(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_no_confinement_that_matters_was_dropped() -> None:
+    """The exposure is rounded: one of these less might not show in it."""
+    assert {
+        "CapabilityBoundingSet=",
+        "DynamicUser=yes",
+        "MemoryDenyWriteExecute=yes",
+        "NoNewPrivileges=yes",
+        "PrivateDevices=yes",
+        "ProtectProc=invisible",
+        "ProtectSystem=strict",
+        "RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX",
+        "SystemCallFilter=@system-service",
+    } <= set(UNIT.read_text().splitlines())
+
+
 def test_configuration_errors_do_not_restart_for_ever() -> None:
     lines = UNIT.read_text().splitlines()
     assert "Restart=on-failure" in lines

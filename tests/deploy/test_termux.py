@@ -48,6 +48,7 @@ def test_from_a_checkout_to_a_running_peer(phone: Termux, tokens: Tokens, tmp_pa
     assert "termux-wake-lock" not in " ".join(phone.calls)  # that is the daemon's business, while a round runs
     # numpy and the like are Termux's, everything else is in the environment
     (environment,) = phone.environments()
+    assert "include-system-site-packages = true" in (environment / "pyvenv.cfg").read_text()
     names = "numpy", "cryptography", "msgpack", "aiohttp", "peer"
     where = f"import {', '.join(names)}; print({', '.join(f'{name}.__file__' for name in names)})"
     found = phone.run(environment / "bin" / "python", "-c", where).stdout.split()
@@ -114,7 +115,7 @@ def test_a_token_by_each_route_is_shown_nowhere(
     phone: Termux, script: Path, tokens: Tokens, tmp_path: Path, route: str
 ) -> None:
     output = ""
-    text = f"susurrus:{tokens.good[:50]}\n{tokens.good[50:]}" if route == "standard input" else tokens.good
+    text = f"susurrus:{tokens.good[:10]}\n{tokens.good[10:]}" if route == "standard input" else tokens.good
     match route:
         case "--token-file":
             done = phone.install("--no-service", "--token-file", token_file(tmp_path, text), script=script)
