@@ -7,6 +7,8 @@ always.
 """
 
 import logging
+import math
+import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -23,6 +25,8 @@ from protocol.wire.messages import Message, Partial
 
 log = logging.getLogger("susurrus.peer")
 
+PUBLISHED_EVERY_S = 5.0
+"""A task's published rounds are told at most this often, as a person can follow; the others with ``debug``."""
 MOST_TRIED = 5
 """Addresses named when no seed answers; a service's name may resolve to many."""
 
@@ -56,6 +60,8 @@ class Observer:
         self._once = OncePer()
         self._refusals = RefusalLog(log)
         self._no_seed_said = False
+        self._told_at: dict[TaskId, float] = {}
+        """When a published round of each task was told last."""
 
     # --- the node's reports -----------------------------------------------------------------------------------
 
@@ -120,7 +126,12 @@ class Observer:
             return
         self.counts.rounds_published += 1
         figures = "" if item.loss is None else f", loss {item.loss:.4f}, accuracy {item.accuracy:.4f}"
-        log.info(
+        now = time.monotonic()
+        often = now - self._told_at.get(item.task, -math.inf) < PUBLISHED_EVERY_S
+        if not often:
+            self._told_at[item.task] = now
+        log.log(
+            logging.DEBUG if often else logging.INFO,
             "round %s published: age %d, %d of %d contributions%s",
             short(item.round), item.age + 1, item.cohort, item.planned, figures,
         )  # fmt: skip

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from peer.observe import observer as observer_module
 from peer.observe.observer import Observer
 from peer.storage import Storage
 from protocol import reports
@@ -55,6 +56,18 @@ async def test_a_round_that_published_is_kept_counted_and_told(
         f"round {text(ROUND)[:8]} published: age 5, 7 of 8 contributions, loss 0.5000, accuracy 0.7500"
     ]
     assert observer.last_round == ended()
+
+
+async def test_published_rounds_are_told_as_a_person_can_follow(
+    observer: Observer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = []
+    for now in (100.0, 101.0, 104.9, 105.0, 106.0, 110.1):
+        monkeypatch.setattr(observer_module.time, "monotonic", lambda now=now: now)
+        observer.report(ended())
+        told.append(len(caplog.messages))
+    assert told == [1, 1, 1, 2, 2, 3]
+    assert observer.counts.rounds_published == 6
 
 
 async def test_a_round_that_published_nothing_says_why_and_claims_no_neighbours(
