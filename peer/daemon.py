@@ -36,7 +36,8 @@ from protocol.events import Stopping, TaskIntroduced, TimePassed
 from protocol.identity.admission import Chain
 from protocol.identity.descriptor import Descriptor, DescriptorVerifier, parse_descriptor
 from protocol.identity.keys import KemSuite, Keyring
-from protocol.node import Node, Restored, Surroundings
+from protocol.node import Node
+from protocol.surroundings import Restored, Surroundings
 from protocol.training.catalogue import signed_bytes
 from protocol.training.state import initial_state
 from protocol.training.task import SignedTask, Task

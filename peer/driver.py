@@ -201,11 +201,11 @@ class Driver:
         async def durable() -> None:
             try:
                 await write
+                self._persisting = False
+                self._carry_out()
             except BaseException as error:
                 self._give_up(error)
                 raise
-            self._persisting = False
-            self._carry_out()
 
         self._spawn(durable())
 

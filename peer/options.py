@@ -1,7 +1,7 @@
 """What ``susurrus demo`` was asked to do, as plain values.
 
-Neighbours: ``commands.measure`` fills it from flags, ``demo`` reads it.  Invariants: frozen; flags were checked one
-by one, what only the data can tell (does the cohort fit the peers?) is the demo's to check.
+Neighbours: ``commands.measure`` fills it from flags, ``demo`` reads it.  Invariants: frozen; flags were checked, each
+and together; what only the data can tell (are there records enough for so many peers?) is the demo's to check.
 """
 
 from dataclasses import dataclass

@@ -12,7 +12,7 @@ Rooms, lower ones first; a room imports only from rooms above it in this list:
 - ``masking``: ring, keystream, masks;  ``privacy``: contribution rule, leakage, recordings
 - ``effects`` and ``events``: what a node may ask for, and all that can happen to it;  ``application``: the user's side
 - ``membership``, ``aggregation``, ``training`` (update, walks): the machines; none of them imports another's state
-- ``node``: composes the machines
+- ``surroundings``: what a node is given, and what it remembers;  ``node``: composes the machines
 
 SPEC.md describes the protocol as implemented.
 """

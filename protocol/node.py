@@ -6,19 +6,14 @@ Invariants: one input method, ordered effects out; nothing happens between two c
 state but its count.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 from protocol import reports
 from protocol.aggregation.machine import RoundMachine
 from protocol.aggregation.ports import Ports
 from protocol.aggregation.shape import planned_cohort
-from protocol.application import Application
-from protocol.base.entropy import Entropy
 from protocol.base.errors import Refusal, Refused
-from protocol.base.ids import NetworkId, PeerId, RoundId
-from protocol.base.settings import Settings
+from protocol.base.ids import NetworkId, PeerId
 from protocol.effects import Effect, PersistIdentity, Report, Send
 from protocol.events import (
     AddressesChanged,
@@ -32,44 +27,13 @@ from protocol.events import (
     WorkDone,
     WorkFailed,
 )
-from protocol.identity.admission import Chain
-from protocol.identity.descriptor import Descriptor, DescriptorVerifier, make_descriptor
-from protocol.identity.keys import Keyring
+from protocol.identity.descriptor import Descriptor, make_descriptor
 from protocol.membership import Liveness, Membership
+from protocol.surroundings import Restored, Surroundings
 from protocol.training.catalogue import Catalogue, Entry, identify
 from protocol.training.task import SignedTask
 from protocol.wire import messages as m
 from protocol.wire.codec import kind_name
-
-
-@dataclass(frozen=True, slots=True)
-class Restored:
-    """What a peer remembers from before a restart.  ``incarnation`` is already the new, larger one."""
-
-    incarnation: int = 1
-    tasks: tuple[SignedTask, ...] = ()
-    checkpoints: tuple[m.Checkpoint, ...] = ()
-    rounds: dict[RoundId, float] = field(default_factory=dict)
-    """Rounds entered, with the time until which they must be remembered."""
-    uses: frozenset[bytes] = frozenset()
-    """Deterministic contributions made."""
-    descriptors: tuple[Descriptor, ...] = ()
-    """Peers known before; verified."""
-
-
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What a node is given once and for all."""
-
-    keyring: Keyring
-    chain: Chain
-    verifier: DescriptorVerifier
-    settings: Settings
-    entropy: Entropy
-    application: Application
-    link_speed: Callable[[PeerId], float | None] = lambda _: None
-    recording: bool = False
-    capabilities: tuple[str, ...] = ()
 
 
 class Node:

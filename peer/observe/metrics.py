@@ -3,7 +3,7 @@
 Neighbours: ``admin`` serves them at ``/metrics``, ``status`` and ``observer`` have the figures, ``deploy/prometheus``
 scrapes.
 Invariants: reads only; names and units follow Prometheus' conventions (base units, ``_total`` for counters); labels are
-bounded whatever strangers do: kinds of messages and reasons of refusal are enumerations, tasks are the newest
+bounded whatever strangers do: kinds of messages and reasons of refusal are fixed sets, tasks are the newest
 ``MAX_TASKS_SHOWN``.
 """
 
@@ -48,6 +48,7 @@ class PeerCollector(Collector):
         yield _counters("messages_received", "Authentic messages that arrived.", "kind", counts.received)
         yield _counters("messages_undelivered", "Messages that nobody took.", "kind", counts.undelivered)
         yield _counters("messages_refused", "Messages and bodies refused.", "reason", counts.refused)
+        yield _counters("requests_refused", "Requests that never became messages.", "reason", board.server.refusals)
         yield _counter("partial_bytes", "HTTP bodies of partials delivered.", counts.partial_bytes)
         yield _counters(
             "http_body_bytes",

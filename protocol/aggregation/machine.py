@@ -6,7 +6,6 @@ Invariants: a round's id is persisted before it is entered, and it is never ente
 leaves; what a partial or a published total holds is fixed when combining starts; every round ends by its deadline.
 """
 
-from dataclasses import dataclass
 from typing import Any
 
 from protocol import reports
@@ -14,7 +13,7 @@ from protocol.aggregation import combining, inviting, opening, uses
 from protocol.aggregation.lineage import check_ancestors
 from protocol.aggregation.phases import AbstainReason, DeclineReason, Phase, Place, advance
 from protocol.aggregation.ports import Ports
-from protocol.aggregation.round import Child, Recording, Round
+from protocol.aggregation.round import Child, Outcome, Recording, Round
 from protocol.aggregation.seeds import check_contributors, check_groups
 from protocol.aggregation.shape import RING
 from protocol.application import Freshness
@@ -27,16 +26,6 @@ from protocol.training.state import Model
 from protocol.training.task import RoundKind, Task
 from protocol.training.update import Identify, Published
 from protocol.wire.messages import Abstain, Accept, Checkpoint, Decline, Message, Offer, Parameters, Partial
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How a round that this peer started as root has ended; ``published`` is None if nothing was."""
-
-    task: TaskId
-    model: Model
-    """The model that the round started from."""
-    published: Published | None
 
 
 class RoundMachine:
@@ -316,9 +305,7 @@ class RoundMachine:
     def held(self, round_id: RoundId) -> Model | None:
         """The model of a round under way, once it is here and identified."""
         state = self._rounds.get(round_id)
-        if state is None or state.checkpoint is None:
-            return None
-        return Model(state.checkpoint, state.digest, state.walk, state.lineage)
+        return None if state is None or state.checkpoint is None else state.model
 
     # --- time -------------------------------------------------------------------------------------------------
 
@@ -343,16 +330,8 @@ class RoundMachine:
 
     def next_deadline(self) -> tuple[float, str]:
         """When ``tick`` has something to do, and why; infinity if never."""
-        best = (float("inf"), "no round")
-        for state in self._rounds.values():
-            if state.phase is not Phase.GATHERING:
-                continue
-            if not state.closing:
-                best = min(best, (state.deadline, "round deadline"))
-            for child in state.children:
-                if child.place is Place.CALLING:
-                    best = min(best, (child.answer_by, "answer to an offer"))
-        return best
+        deadlines = (deadline for state in self._rounds.values() for deadline in state.deadlines())
+        return min(deadlines, default=(float("inf"), "no round"))
 
     def leave(self, now: float) -> list[Effect]:
         """Stop taking part: no new rounds, and what has not been combined yet is abstained from at once."""
@@ -410,9 +389,7 @@ class RoundMachine:
         return combining.abstain(self._ports, state, reason, now)
 
     def _conclude(self, state: Round, result: Published | None) -> None:
-        assert state.checkpoint is not None, "a root holds its model"
-        model = Model(state.checkpoint, state.digest, state.walk, state.lineage)
-        self.outcomes.append(Outcome(state.task.id, model, result))
+        self.outcomes.append(Outcome(state.task.id, state.model, result))
 
     def _note_use(self, state: Round) -> None:
         self._uses.update(state.uses)

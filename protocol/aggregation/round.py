@@ -1,4 +1,4 @@
-"""The state of one round at one node, and of its children's places.
+"""The state of one round at one node, and of its children's places; how a round has ended at its root.
 
 Neighbours: ``machine`` is the only one to change it.
 Invariants: ``accumulator`` is touched by one job at a time (``busy``); after ``Phase.GATHERING`` the set of delivered
@@ -6,6 +6,7 @@ children never changes; ``offer`` and ``parent`` are None exactly at the root.
 """
 
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,13 +15,15 @@ from numpy.typing import NDArray
 from protocol.aggregation.jobs import Accumulator
 from protocol.aggregation.phases import Phase, Place
 from protocol.aggregation.seeds import Groups
-from protocol.base.ids import Digest, Lineage, PeerId, RoundId
+from protocol.base.ids import Digest, Lineage, PeerId, RoundId, TaskId
 from protocol.effects import Job
 from protocol.identity.descriptor import Descriptor
 from protocol.masking.ring import Encoding
 from protocol.privacy.guard import mask_neighbours, may_contribute
 from protocol.privacy.record import RoundRecord
+from protocol.training.state import Model
 from protocol.training.task import RoundKind, Task
+from protocol.training.update import Published
 from protocol.wire.messages import Buffer, Checkpoint, Offer
 
 
@@ -125,6 +128,22 @@ class Round:
         """Fewest mask neighbours of any contribution inside."""
         return min([self.neighbours, *(child.min_neighbours for child in self.delivered)])
 
+    @property
+    def model(self) -> Model:
+        """The model that the round starts from, where it is held (always at the root)."""
+        assert self.checkpoint is not None, "whoever asks has the model"
+        return Model(self.checkpoint, self.digest, self.walk, self.lineage)
+
+    def deadlines(self) -> Iterator[tuple[float, str]]:
+        """What time alone will change here, and when."""
+        if self.phase is not Phase.GATHERING:
+            return
+        if not self.closing:
+            yield self.deadline, "round deadline"
+        for child in self.children:
+            if child.place is Place.CALLING:
+                yield child.answer_by, "answer to an offer"
+
     def sum(self) -> Accumulator:
         """The accumulator, made at its first use."""
         if self.accumulator is None:
@@ -176,3 +195,13 @@ class Round:
             total=total,
             published=published,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a round that this peer started as root has ended; ``published`` is None if nothing was."""
+
+    task: TaskId
+    model: Model
+    """The model that the round started from."""
+    published: Published | None

@@ -133,8 +133,11 @@ class Disk:
     def remember_round(self, round_id: bytes, expires: float) -> asyncio.Future[None]:
         return self._write(round_id)
 
-    def remember_use(self, key: bytes) -> asyncio.Future[None]:
-        return self._write(key)
+    def remember_uses(self, keys: tuple[bytes, ...]) -> asyncio.Future[None]:
+        return self._write(keys)
+
+    def save_identity(self, incarnation: int, kem_epoch: int) -> asyncio.Future[None]:
+        return self._write((incarnation, kem_epoch))
 
     def save_task(self, encoding: bytes, submitter: bytes, signature: bytes) -> asyncio.Future[None]:
         return self._write(encoding)

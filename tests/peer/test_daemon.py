@@ -6,9 +6,6 @@ import os
 import signal
 import socket
 import sqlite3
-import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,25 +13,21 @@ import aiohttp
 import pytest
 
 from peer import daemon as daemon_module
-from peer.config import parse_config
-from peer.daemon import Daemon, Hooks, run_peer
 from peer.driver import Driver
 from peer.errors import StorageError
-from peer.home import Home, create_home, open_home, read_admin
+from peer.home import read_admin
 from peer.observe.admin import AdminServer
 from peer.storage import Storage
 from peer.transport.client import Client
 from peer.transport.server import Server
-from protocol.base.entropy import SeededEntropy
 from protocol.base.errors import ConfigurationError, PrivacyRefusal
 from protocol.base.ids import RoundId
 from protocol.effects import PersistRound, Send
 from protocol.events import Stopping, TimePassed
-from protocol.identity.admission import Authority, admit, issue_token
-from protocol.identity.keys import SigningKey
 from protocol.node import Node
 from protocol.wire.messages import Leave
 from tests.peer.driving import until
+from tests.peer.running import Homes, Running, running, seeded
 
 TASK = """
 [task]
@@ -51,68 +44,9 @@ cohort = 16
 """
 
 
-class Homes:
-    """Homes of one network, made when they are asked for."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.authority = Authority(SigningKey.from_seed(bytes(range(32))))
-
-    def make(self, name: str, *, age_s: float = 0.0, lifetime_s: float = 86_400.0) -> Path:
-        """A home whose membership began ``age_s`` ago."""
-        began = time.time() - age_s
-        key = SigningKey.from_seed(name.encode().ljust(32))
-        token = issue_token(self.authority, began, lifetime_s, (), SeededEntropy(name))
-        create_home(self.root / name, seed=key.seed, chain=admit(token, key.public_bytes, began).encode(), config="")
-        return self.root / name
-
-
 @pytest.fixture
 def homes(tmp_path: Path) -> Homes:
     return Homes(tmp_path)
-
-
-class Running:
-    """One run of the peer in a home."""
-
-    def __init__(self, home: Home, daemon: Daemon, run: "asyncio.Future[int]") -> None:
-        self.home, self.daemon, self.run = home, daemon, run
-
-    @property
-    def address(self) -> str:
-        return self.daemon.driver.node.descriptor.addresses[0]
-
-    @property
-    def others(self) -> int:
-        return len(self.daemon.driver.node.membership.alive())
-
-    async def stop(self) -> int:
-        self.daemon.stop()
-        return await asyncio.wait_for(self.run, 10)
-
-
-@asynccontextmanager
-async def running(path: Path, config: str = "", **how: Any) -> AsyncIterator[Running]:
-    """The peer of the home at ``path``, up; it is stopped at the end if it has not ended before."""
-    up: asyncio.Future[Daemon] = asyncio.get_running_loop().create_future()
-    if "listen" not in config:
-        config = '[peer]\nlisten = "127.0.0.1:0"\n' + config
-    with open_home(path) as home:
-        run = asyncio.ensure_future(run_peer(parse_config(path, config), home, hooks=Hooks(up.set_result), **how))
-        await asyncio.wait([up, run], return_when=asyncio.FIRST_COMPLETED, timeout=10)
-        if run.done():
-            run.result()
-        peer = Running(home, up.result(), run)
-        try:
-            yield peer
-        finally:
-            if not run.done():
-                await peer.stop()
-
-
-def seeded(other: Running) -> str:
-    """The configuration of a peer that asks another one first."""
-    return f'[peer]\nlisten = "127.0.0.1:0"\nseeds = ["{other.address}"]\n'
 
 
 def tables(path: Path) -> str:
@@ -220,9 +154,11 @@ async def test_a_disk_that_is_full_on_the_way_out_does_not_keep_the_peer_from_ha
 # --- errors of its own --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("where", ["node", "storage", "beside the node"])
-async def test_an_error_of_its_own_ends_the_peer_with_a_message(
-    homes: Homes, where: str, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    ("where", "error"), [("node", KeyError), ("storage", StorageError), ("beside the node", StorageError)]
+)
+async def test_an_error_of_its_own_ends_the_peer_and_is_told_by_whoever_started_it(
+    homes: Homes, where: str, error: type[Exception], caplog: pytest.LogCaptureFixture
 ) -> None:
     path, handed = homes.make("a"), list[Any]()
     async with running(path) as peer:
@@ -244,9 +180,11 @@ async def test_an_error_of_its_own_ends_the_peer_with_a_message(
             peer.daemon._spawn(full())
         else:
             asyncio.get_running_loop().call_soon(driver.post, TimePassed())
-        assert await asyncio.wait_for(peer.run, 5) == 1
-    assert "stopped by an error: " in caplog.text
-    assert "a bug of ours" in caplog.text
+        with pytest.raises(error, match="a bug of ours"):
+            await asyncio.wait_for(peer.run, 5)
+    ours = [record for record in caplog.records if record.name != "asyncio"]  # it tells what a callback raises
+    assert "a bug of ours" not in " ".join(record.getMessage() for record in ours)
+    assert not [record for record in (caplog.records if error is StorageError else ours) if record.exc_info]
     assert handed == ([] if where == "beside the node" else [TimePassed()])  # nothing is handed over by a broken peer
     assert tables(path) == "ok"
     assert not (path / "admin.json").exists()

@@ -307,15 +307,26 @@ async def test_no_seeds_are_no_complaint(seat: Seat, caplog: pytest.LogCaptureFi
     [
         ({"reason": "DESCRIPTOR_EXPIRED", "time": NOW - 5400}, "clock is 1.5 hours ahead of the other's: set it"),
         ({"reason": "NOT_A_MEMBER", "time": NOW + 59}, "no valid certificate of this network"),
+        ({"reason": "NOT_A_MEMBER", "time": NOW - 59}, "no valid certificate of this network"),
         ({"reason": "NO_SUCH_REASON", "time": NOW}, "refuses this peer (status 403)"),
         ({"reason": ["BUSY"], "time": NOW}, "refuses this peer (status 403)"),
         ({"reason": "BUSY"}, "refuses this peer (status 403)"),
         ({"reason": "BUSY", "time": None}, "refuses this peer (status 403)"),
+        ({"reason": "BUSY", "time": {}}, "refuses this peer (status 403)"),
         ({"reason": "BUSY", "time": 10**400}, "refuses this peer (status 403)"),
+        (b'{"reason": "BUSY", "time": 1' + b"0" * 5000 + b"}", "refuses this peer (status 403)"),
+        ({"reason": "EXPIRED", "time": float("nan")}, f"refuses this peer: {Refusal.EXPIRED.value}"),
+        ({"reason": "EXPIRED", "time": float("inf")}, f"refuses this peer: {Refusal.EXPIRED.value}"),
+        ({"reason": "EXPIRED", "time": -1e300}, f"refuses this peer: {Refusal.EXPIRED.value}"),
+        ({"time": NOW}, "refuses this peer (status 403)"),
         (["BUSY", NOW], "refuses this peer (status 403)"),
+        ([], "refuses this peer (status 403)"),
+        (None, "refuses this peer (status 403)"),
+        ("BUSY", "refuses this peer (status 403)"),
         (b"", "refuses this peer (status 403)"),
         (b"\xff", "refuses this peer (status 403)"),
         (b"[" * 60_000, "refuses this peer (status 403)"),
+        (b'{"reason":' * 10_000, "refuses this peer (status 403)"),
     ],
 )
 async def test_whatever_a_refusal_says_becomes_a_sentence(
@@ -326,3 +337,17 @@ async def test_whatever_a_refusal_says_becomes_a_sentence(
     await seat.delivery.dial([FIRST])
     (warning,) = caplog.messages
     assert warning.endswith(sentence)
+    assert seat.found == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "detail"), [(Answer(200, b"hello " * 20), "ValueError"), (Answer(204), "descriptor")]
+)
+async def test_whoever_answers_without_a_descriptor_is_nobody(
+    seat: Seat, caplog: pytest.LogCaptureFixture, answer: Answer, detail: str
+) -> None:
+    seat.wire.replies[FIRST, HELLO_PATH] = answer
+    await seat.delivery.dial([FIRST])
+    (warning,) = caplog.messages
+    assert warning.endswith(f"{FIRST}: {Refusal.MALFORMED.value} ({detail})")
+    assert seat.found == []

@@ -25,7 +25,8 @@ from protocol.events import (
     WorkFailed,
 )
 from protocol.membership import Liveness
-from protocol.node import Node, Restored
+from protocol.node import Node
+from protocol.surroundings import Restored
 from protocol.training.catalogue import MAX_FOREIGN_TASKS, signed_bytes
 from protocol.training.state import digest, initial_state
 from protocol.training.task import SignedTask, Task

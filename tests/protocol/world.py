@@ -43,8 +43,9 @@ from protocol.events import (
 from protocol.identity.admission import Authority, admit, issue_token
 from protocol.identity.descriptor import DescriptorVerifier
 from protocol.identity.keys import KemSuite, Keyring, SigningKey
-from protocol.node import Node, Restored, Surroundings
+from protocol.node import Node
 from protocol.privacy.record import RoundRecord
+from protocol.surroundings import Restored, Surroundings
 from protocol.training.catalogue import signed_bytes
 from protocol.training.state import initial_state
 from protocol.training.task import RoundKind, SignedTask, Task, decode

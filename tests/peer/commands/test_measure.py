@@ -64,6 +64,18 @@ def test_mistakes_are_told_at_once(called: list[Any], args: str, mistakes: int) 
     assert called == []
 
 
+def test_peers_and_cohorts_that_could_never_make_a_round(called: list[Any]) -> None:
+    result = invoke("demo", "--peers", 3, "--cohort", 3)
+    assert result.exit_code == 2
+    assert result.stderr.splitlines() == [
+        "susurrus: --peers 3: a round with collusion threshold 3 needs 4 contributions; "
+        "these peers would be waiting for 1 more peers",
+        "susurrus: --cohort 3 must be at least collusion threshold + 1 = 4",
+    ]
+    assert invoke("demo", "--peers", 3, "--cohort", 3, "--collusion-threshold", 2).exit_code == 3
+    assert [(options.peers, options.cohort) for options in called] == [(3, 3)]
+
+
 @pytest.mark.parametrize(
     "args",
     [

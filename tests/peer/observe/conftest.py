@@ -1,5 +1,6 @@
 """What a running peer would show: a real node that holds a task and a model, real storage, the rest by hand."""
 
+from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -30,7 +31,8 @@ async def board(world: World, tmp_path: Path) -> AsyncIterator[StatusBoard]:
     storage = await Storage.open(tmp_path / "state.db")
     peer = world.peers[0]
     assert peer.node is not None
-    parts = SimpleNamespace(bytes_in=11, bytes_out=22, gate=peer.application.gate)
+    refusals = Counter({"oversized body": 2, "unknown path or method": 3})
+    parts = SimpleNamespace(bytes_in=11, bytes_out=22, gate=peer.application.gate, refusals=refusals)
     yield StatusBoard(
         peer.node, Observer(storage, None), parts, storage, parts, parts, lambda: world.now  # type: ignore[arg-type]
     )  # fmt: skip
@@ -44,6 +46,6 @@ async def empty_board(tmp_path: Path) -> AsyncIterator[StatusBoard]:
     world.start_all()
     storage = await Storage.open(tmp_path / "empty.db")
     node = world.peers[0].node
-    parts = cast("object", SimpleNamespace(bytes_in=0, bytes_out=0, gate=lambda: "on battery"))
+    parts = cast("object", SimpleNamespace(bytes_in=0, bytes_out=0, gate=lambda: "on battery", refusals=Counter()))
     yield StatusBoard(node, Observer(storage, None), parts, storage, parts, parts, lambda: START)  # type: ignore[arg-type]
     await storage.close()

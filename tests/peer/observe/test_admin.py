@@ -56,9 +56,14 @@ async def test_nothing_is_told_without_the_token(ask: Ask, token: str | None) ->
     assert (await ask("/healthz", token))[0] == 200
 
 
-async def test_a_token_that_is_no_text_is_no_token(ask: Ask) -> None:
+async def test_with_the_token_there_is_an_answer(ask: Ask) -> None:
+    assert [(await ask(path))[0] for path in (*PATHS, "/nowhere")] == [200] * len(PATHS) + [404]
+
+
+@pytest.mark.parametrize("token", [b"\xff\xfe", "\u2603".encode()])
+async def test_a_token_that_is_no_text_is_no_token(ask: Ask, token: bytes) -> None:
     reader, writer = await asyncio.open_connection(*ask.address.split(":"))  # type: ignore[attr-defined]
-    writer.write(b"GET /status HTTP/1.1\r\nHost: here\r\nAuthorization: Bearer \xff\xfe\r\n\r\n")
+    writer.write(b"GET /status HTTP/1.1\r\nHost: here\r\nAuthorization: Bearer " + token + b"\r\n\r\n")
     assert (await reader.readline()).startswith(b"HTTP/1.1 401 ")
     writer.close()
     await writer.wait_closed()

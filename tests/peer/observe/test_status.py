@@ -52,10 +52,14 @@ async def test_why_nothing_happens_is_said(board: StatusBoard) -> None:
     assert status["refused"] == "shard.csv cannot be read"
 
 
-async def test_what_was_refused_is_one_number(board: StatusBoard) -> None:
+async def test_what_was_refused_is_one_number_for_messages_and_one_for_the_transport(
+    board: StatusBoard, empty_board: StatusBoard
+) -> None:
     for reason in (Refusal.MALFORMED, Refusal.MALFORMED, Refusal.REPLAYED):
         board.observer.refused("10.0.0.1", Refused(reason))
-    assert (await board.status())["messages_refused"] == 3
+    status, empty = await board.status(), await empty_board.status()
+    assert (status["messages_refused"], status["requests_refused"]) == (3, 5)
+    assert (empty["messages_refused"], empty["requests_refused"]) == (0, 0)
 
 
 async def test_everybody_remembered_is_listed_the_dead_too(board: StatusBoard, world: World) -> None:

@@ -1,6 +1,6 @@
 """From gathered partials to one partial sent: one job at a time, the guard on a frozen set, durable before visible."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -13,10 +13,8 @@ from protocol.aggregation.phases import AbstainReason, Phase, Place
 from protocol.aggregation.ports import Ports
 from protocol.aggregation.round import Child, Recording, Round
 from protocol.effects import PersistUse, Report, Send, Work
-from protocol.training.task import RoundKind
 from protocol.wire.messages import Abstain, Partial
 from tests.protocol.aggregation.bench import NOW, Bench, make_bench, said, told
-from tests.protocol.world import make_task
 
 
 @dataclass
@@ -180,13 +178,16 @@ def test_a_root_publishes_no_fewer_than_the_minimum_cohort(bench: Bench, cohort:
 # --- what leaves, and what is durable before ----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("deterministic", [False, True])
-def test_what_a_contribution_uses_up_is_durable_before_the_partial_leaves(bench: Bench, deterministic: bool) -> None:
+@pytest.mark.parametrize("uses", [(), (b"model",), (b"model", b"parameters")])
+def test_what_a_contribution_uses_up_is_durable_before_the_partial_leaves(
+    bench: Bench, uses: tuple[bytes, ...]
+) -> None:
     state = with_own(bench, invitee(bench, 1, 2, 3))
-    state.deterministic, state.recording, state.phase = deterministic, Recording(), Phase.COMBINING
+    state.uses, state.recording, state.phase = uses, Recording(), Phase.COMBINING
     effects = combining.masked(ports(bench), state, (), NOW)
     kinds = [type(e.item if isinstance(e, Report) else e) for e in effects]
-    assert kinds == [*([PersistUse] if deterministic else []), reports.Recorded, Send, reports.Contributed]
+    assert kinds == [*([PersistUse] if uses else []), reports.Recorded, Send, reports.Contributed]
+    assert [e for e in effects if isinstance(e, PersistUse)] == ([PersistUse(uses)] if uses else [])  # all at once
     (partial,) = said(effects)
     assert (partial.cohort, partial.min_neighbours) == (1, 3)
     assert bytes(partial.vector) == state.vector().tobytes()
@@ -197,9 +198,9 @@ def test_what_a_contribution_uses_up_is_durable_before_the_partial_leaves(bench:
 def test_a_sum_that_was_rejected_has_used_up_the_contribution_all_the_same(bench: Bench) -> None:
     """The total was opened: the values in it have been seen, whatever becomes of the model."""
     state = with_own(bench, at_root(ports(bench), bench.task, bench.model, 8, NOW))
-    state.deterministic, state.phase = True, Phase.COMBINING
+    state.uses, state.phase = (b"model", b"parameters"), Phase.COMBINING
     effects = combining.published(ports(bench), state, None, NOW + 1)
-    assert isinstance(effects[0], PersistUse)
+    assert effects[0] == PersistUse((b"model", b"parameters"))
     (ended,) = told(effects)
     assert (ended.published, ended.loss) == (False, None)
     assert ended.reason == AbstainReason.SUM_REJECTED.sentence
@@ -218,14 +219,3 @@ def test_whoever_abstains_says_so_to_its_parent_unless_that_is_the_one_that_is_l
     effects = combining.abstain(ports(bench), root, AbstainReason.COHORT_TOO_SMALL, NOW)
     assert said(effects) == []
     assert [item.reason for item in told(effects)] == ["fewer contributions than the minimum cohort"]
-
-
-def test_a_single_record_answers_each_model_once_and_the_statistics_of_its_columns_once() -> None:
-    task, model, other = make_task(), bytes(32), bytes([1] * 32)
-    key = combining.use_key
-    assert key(task, RoundKind.GRADIENT, model) != key(task, RoundKind.GRADIENT, other)
-    statistics = key(task, RoundKind.STATISTICS, model)  # type: ignore[arg-type]
-    assert statistics == key(task, RoundKind.STATISTICS, other)
-    assert statistics == key(replace(task, name="the same columns", steps=7), RoundKind.STATISTICS, model)
-    assert statistics != key(replace(task, features=("a", "c")), RoundKind.STATISTICS, model)
-    assert statistics != key(replace(task, schema="other"), RoundKind.STATISTICS, model)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from protocol.aggregation.opening import at_invitee, at_root, encoding_of, fits
+from protocol.aggregation.opening import PATIENCE, at_invitee, at_root, budget_s, encoding_of, fits
 from protocol.aggregation.ports import Ports
 from protocol.aggregation.shape import RING, height
 from protocol.base.limits import MAX_BUDGET_S
@@ -41,11 +41,16 @@ def test_no_round_lasts_longer_than_its_journal_entry(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("speed", [None, 1.0])
-def test_an_invitee_is_done_before_its_parent_by_a_hop_and_the_transfer_up(bench: Bench, speed: float | None) -> None:
+@pytest.mark.parametrize("times", [0.5, 1.0, PATIENCE, 2 * PATIENCE, 1e6])
+def test_an_invitee_is_done_before_its_parent_by_a_hop_and_the_transfer_up(
+    bench: Bench, speed: float | None, times: float
+) -> None:
+    """Unless its parent wants more than ``PATIENCE`` times what it would itself have given the whole round."""
     ports = ports_of(bench, link_speed=lambda peer: speed if peer == bench.members[1].descriptor.peer else None)
-    offer = bench.offer(1, budget_s=60.0)
+    own = budget_s(LAN, bench.task, encoding_of(bench.task, RoundKind.GRADIENT, bench.offer(1).cohort_cap))
+    offer = bench.offer(1, budget_s=times * own)
     state = at_invitee(ports, bench.members[1].descriptor, offer, bench.task, None, NOW)
-    parents_deadline = NOW + offer.budget_s
+    parents_deadline = NOW + min(times, PATIENCE) * own
     transfer = state.encoding.nbytes / (speed or LAN.link_bytes_per_s)
     assert parents_deadline - state.deadline == pytest.approx(LAN.hop_allowance_s + transfer)
     assert (state.parent, state.offer, state.depth) == (bench.members[1].descriptor, offer, 1)

@@ -10,6 +10,7 @@ import pytest
 from protocol.aggregation.phases import AbstainReason, DeclineReason
 from protocol.aggregation.uses import Question, keys_of
 from protocol.application import Freshness
+from protocol.base.ids import Digest
 from protocol.effects import Effect, PersistUse
 from protocol.training.state import digest, initial_state
 from protocol.training.task import RoundKind, Task
@@ -76,6 +77,9 @@ def test_keys_name_what_fixes_the_value() -> None:
     for other in (make_task(schema="other"), make_task(features=("a", "c")), make_task(target="z")):
         assert Question(other, model).run() != key
     assert keys_of(task, RoundKind.GRADIENT, digest(model)) == (b"model" + digest(model),)
+    moments = keys_of(task, RoundKind.STATISTICS, digest(model))
+    assert len(set(moments)) == len(task.features) == len(moments)
+    assert keys_of(make_task(name="again", steps=7), RoundKind.STATISTICS, Digest(bytes(32))) == moments
 
 
 def test_standardisation_makes_another_question() -> None:
