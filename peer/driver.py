@@ -73,6 +73,8 @@ class Driver:
         self._seeds = seeds
         self._fail = fail
         """Told of an error of our own, which ends the daemon: a node after an exception is not to be trusted."""
+        self.after: Callable[[], None] | None = None
+        """Called after every event that the node has been given."""
         self._threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="work")
         self._events: deque[Event] = deque()
         self._waiting: deque[Effect] = deque()
@@ -146,6 +148,8 @@ class Driver:
         finally:
             self._handling = False
         self._set_timer()
+        if self.after is not None:
+            self.after()
 
     def _carry_out(self) -> None:
         while self._waiting and not self._persisting:
