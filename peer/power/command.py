@@ -77,12 +77,20 @@ class Command:
         self._timeout_s = timeout_s
         self._limit = limit
         self._reap_s = reap_s
+        self._busy = False
         self._last: _Child | None = None
 
     async def run(self) -> bytes:
         """What the program writes to its standard output.  Raises ``CommandFailed``."""
-        if self._last is not None and not self._last.exited.done():
+        if self._busy or (self._last is not None and not self._last.exited.done()):
             raise CommandFailed("still hangs from the last time")
+        self._busy = True
+        try:
+            return await self._run()
+        finally:
+            self._busy = False
+
+    async def _run(self) -> bytes:
         loop = asyncio.get_running_loop()
         try:
             transport, child = await loop.subprocess_exec(
@@ -111,7 +119,7 @@ class Command:
         await asyncio.wait({child.closed, child.exited}, return_when=asyncio.FIRST_COMPLETED)
         if child.too_much:
             return
-        await child.exited
+        await asyncio.wait({child.exited})  # not awaited itself: a time-out would cancel it, and it is needed still
         await asyncio.wait({child.closed}, timeout=STRAGGLER_S)
 
     async def _reap(self, transport: asyncio.SubprocessTransport, child: _Child) -> None:
@@ -119,8 +127,9 @@ class Command:
         if pid is not None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(pid, signal.SIGKILL)  # its own group: it was started as the leader of one
-        transport.close()
+        # the loop's own watcher reaps it; to close the transport first would reap it behind the watcher's back
         await asyncio.wait({child.exited}, timeout=self._reap_s)
+        transport.close()
 
 
 def find(name: str, environment: Mapping[str, str]) -> str | None:

@@ -88,7 +88,7 @@ class Peers:
         file.write_text(file.read_text().replace("[power]", power, 1))
 
     def start(self, i: int, *more: str) -> None:
-        seeds = [part for j in self.processes for part in ("--seed", self.status(j)["addresses"][0])]
+        seeds = [part for j in self.processes for at in self.status(j)["addresses"] for part in ("--seed", at)]
         environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "PREFIX": str(self.prefixes[i].root)}
         with (self.root / f"log{i}").open("ab") as log:
             command = [*COMMAND, "run", "--home", str(self.home(i)), *seeds, *more]
