@@ -76,7 +76,7 @@ class Daemon:
         self.home = home
         self.clock = Clock()
         self.session: Session | None = None
-        """The stay under way, or the last one."""
+        """The stay under way; None while it is away."""
         self._audit_dir = audit_dir
         self._hooks = hooks
         self._entropy = SystemEntropy()
@@ -90,7 +90,7 @@ class Daemon:
     @property
     def driver(self) -> Driver:
         """The driver of the stay under way."""
-        assert self.session is not None, "this peer has not been in the network yet"
+        assert self.session is not None, "this peer is not in the network"
         return self.session.driver
 
     async def run(self, task_file: Path | None) -> int:
@@ -173,6 +173,7 @@ class Daemon:
 
         while not self._stopping:
             if self.power.closed is not None:
+                self.session = None  # with its node and its models: a sleeping peer is small
                 await show(asleep)
                 log.info("the power gate is closed: %s; away until it opens", self.power.closed)
                 await self._until(lambda: self._stopping or self.power.closed is None)

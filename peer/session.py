@@ -97,6 +97,9 @@ class Session:
                 house.clock, house.entropy, client, house.storage, house.observer, verifier,
                 lambda: list(house.config.seeds), self._fail,
             )  # fmt: skip
+            if house.wake_lock is not None:
+                ends.push_async_callback(house.wake_lock.release)
+            ends.callback(house.observer.stay_over)
             ends.push_async_callback(self._end_background)
             ends.push_async_callback(self.driver.close)
             server = Server(self.driver.on_envelope, self.driver.on_hello)
@@ -133,8 +136,6 @@ class Session:
         await self._save_members_now()
         # the goodbye was said under this incarnation: the next one must be above it
         await house.storage.save_incarnation(self.driver.node.membership.incarnation)
-        if house.wake_lock is not None:
-            await house.wake_lock.release()
 
     # --- composing --------------------------------------------------------------------------------------------
 

@@ -54,6 +54,11 @@ class Observer:
         self._refusals = RefusalLog(log)
         self._no_seed_said = False
 
+    def stay_over(self) -> None:
+        """The peer has left the network: what only a node can tell is no longer so."""
+        self.hook = None
+        self.waiting.clear()
+
     # --- the node's reports -----------------------------------------------------------------------------------
 
     def report(self, item: reports.Item) -> None:

@@ -152,6 +152,7 @@ async def test_every_stay_is_made_afresh_and_asleep_nothing_runs(home: Home, plu
                 await asyncio.sleep(0.01)
         assert status["gate"] == f"closed: {asleep}"
         assert set(awake) == set(status)
+        assert daemon.session is daemon.observer.hook is None, "node and models are let go"
         assert (await asyncio.to_thread(ask, home.path, "/peers")).json() == []
         plug.charging = True
     await until(lambda: running.ups == 3)
