@@ -9,7 +9,9 @@ What a user types and chooses:
 The running peer, in the order of a message's way in:
 
 - ``transport``: opaque bodies over HTTP: server, client, addresses;  ``delivery``: seals, finds an address, says hello
-- ``driver``: sole caller of the node, events in, effects out;  ``daemon``: composition root, ordered shutdown
+- ``driver``: sole caller of the node, events in, effects out
+- ``session``: one stay in the network, composed and ended in order;  ``daemon``: the process over all its stays
+- ``power``: when this machine lets its peer take part: sensors, gate, wake lock
 - ``entropy``: the operating system's randomness;  ``process``: interpreter lock and heap of the whole process
 - ``storage``: SQLite: journal, checkpoints, history
 - ``learning``: data readers, models, trainer, packaged data sets;  it implements ``protocol.application``

@@ -20,12 +20,14 @@ from peer.config_schema import (
     DATA_KEYS,
     DEFAULT_ADMIN,
     DEFAULT_LISTEN,
+    DEFAULT_POLL_S,
     FREE_SECTIONS,
     OTHER_VARIABLES,
     SECTIONS,
     VARIABLES,
     Check,
     class_name,
+    parse_hours,
     schema_name,
     variable,
 )
@@ -41,6 +43,7 @@ __all__ = [
     "DataBinding",
     "Limits",
     "LogConfig",
+    "Power",
     "check_flags",
     "load_config",
     "parse_config",
@@ -86,6 +89,40 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class Power:
+    """When this peer may take part (``peer.power``); everything off: always."""
+
+    charging: bool = False
+    """Only on a charger; together with ``battery_above``: or above so many percent."""
+    battery_above: float = 0.0
+    """Percent; 0: off."""
+    unmetered: bool = False
+    """Only on Wi-Fi."""
+    hours: str = ""
+    """Local time, such as ``22-06``; empty: any."""
+    temperature_below: float = 0.0
+    """Degrees Celsius of the battery; 0: off."""
+    poll_s: float = DEFAULT_POLL_S
+    """Seconds between two looks at the sensors."""
+    sensor: str = "auto"
+
+    @property
+    def window(self) -> tuple[int, int] | None:
+        """``hours`` in minutes of the day."""
+        return parse_hours(self.hours)
+
+    @property
+    def asks_power(self) -> bool:
+        """Whether the battery must be asked."""
+        return self.charging or self.battery_above > 0 or self.temperature_below > 0
+
+    @property
+    def restricted(self) -> bool:
+        """Whether anything is asked for at all."""
+        return self.asks_power or self.unmetered or self.window is not None
+
+
+@dataclass(frozen=True, slots=True)
 class LogConfig:
     """How much to log, and as what."""
 
@@ -109,6 +146,7 @@ class Config:
     models: Mapping[str, str] = field(default_factory=dict)
     """Task's model name -> ``module:Class`` of this machine."""
     limits: Limits = field(default_factory=Limits)
+    power: Power = field(default_factory=Power)
     log: LogConfig = field(default_factory=LogConfig)
     admin_listen: str = DEFAULT_ADMIN
     """``host:port`` of the admin endpoint; port 0: the system chooses one."""
@@ -305,6 +343,7 @@ class _Reader:
             data={schema: DataBinding(schema=schema, **keys) for schema, keys in self.data.items()},
             models=dict(self.models),
             limits=Limits(**section("limits")),
+            power=Power(**section("power")),
             log=LogConfig(**section("log")),
             admin_listen=section("admin").get("listen", DEFAULT_ADMIN),
             settings=replace(PRESETS[own.get("preset", "lan")], **section("timing")),
@@ -330,6 +369,8 @@ def _from_text(raw: str, kind: type) -> Any:
     """An environment variable's text as the TOML value that it stands for; left as it is where it stands for none."""
     if kind is list:
         return [item.strip() for item in raw.split(",") if item.strip()]
+    if kind is bool:
+        return {"true": True, "1": True, "false": False, "0": False}.get(raw.strip().lower(), raw)
     if kind in (int, float):
         for number in (int, float):
             try:

@@ -24,12 +24,15 @@ DATA_FORMATS = ("auto", "csv", "npz", "libsvm")
 KEMS = ("x25519", "hybrid")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 LOG_FORMATS = ("plain", "json")
+SENSORS = ("auto", "termux", "linux", "none")
 ANYBODY = "any"
 DEFAULT_LISTEN = "0.0.0.0:7390"
 DEFAULT_ADMIN = "127.0.0.1:0"
+DEFAULT_POLL_S = 60.0
 MAX_SEEDS = 64
 
 _CLASS = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+_HOURS = re.compile(r"(\d{1,2})(?::(\d{2}))?\s*-\s*(\d{1,2})(?::(\d{2}))?", re.ASCII)
 _SCHEMA = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 
@@ -87,6 +90,51 @@ def number(*, zero: bool) -> Check:
         return float(value)
 
     return check
+
+
+def yes_or_no(value: Any) -> bool:
+    """A truth value."""
+    if type(value) is not bool:
+        raise ValueError(f"true or false, not {show(value)}")
+    return value
+
+
+def within(low: float, high: float) -> Check:
+    """A number from ``low`` to ``high``."""
+
+    def check(value: Any) -> float:
+        if type(value) not in (int, float) or not low <= value <= high:
+            raise ValueError(f"a number from {low:g} to {high:g}, not {show(value)}")
+        return float(value)
+
+    return check
+
+
+def parse_hours(value: str) -> tuple[int, int] | None:
+    """``"22-06"`` or ``"22:30-06:15"`` as (first minute of the day, minute after the last); ``""``: None, any time.
+
+    Raises ``ValueError`` for anything else.
+    """
+    if not value.strip():
+        return None
+    found = _HOURS.fullmatch(value.strip())
+    if found is None:
+        raise ValueError
+    start, end = (60 * int(found[i]) + int(found[i + 1] or 0) for i in (1, 3))
+    if any(int(found[i] or 0) > 59 for i in (2, 4)) or start >= 24 * 60 or end > 24 * 60 or start == end:
+        raise ValueError
+    return start, end
+
+
+def hours(value: Any) -> str:
+    """Hours of the local day."""
+    try:
+        if not isinstance(value, str):
+            raise ValueError
+        parse_hours(value)
+    except ValueError:
+        raise ValueError(f'hours of the day such as "22-06" or "22:30-06:15", not {show(value)}') from None
+    return value.strip()
 
 
 def text_list(each: Check, most: int) -> Check:
@@ -183,6 +231,15 @@ SECTIONS: Mapping[str, Mapping[str, Key]] = {
     },
     "admin": {
         "listen": Key(admin_address, str, DEFAULT_ADMIN),
+    },
+    "power": {
+        "charging": Key(yes_or_no, bool, False),
+        "battery_above": Key(within(0, 99), float, 0.0),
+        "unmetered": Key(yes_or_no, bool, False),
+        "hours": Key(hours, str, ""),
+        "temperature_below": Key(within(0, 100), float, 0.0),
+        "poll_s": Key(within(1, 3600), float, DEFAULT_POLL_S),
+        "sensor": Key(choice(*SENSORS), str, "auto"),
     },
     "log": {
         "level": Key(choice(*LOG_LEVELS), str, "info"),

@@ -84,6 +84,8 @@ class Driver:
         self._seeds = seeds
         self._fail = fail
         """Told of an error of our own, which ends the daemon."""
+        self.after: Callable[[], None] | None = None
+        """Called after every event that the node has been given."""
         self._threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="work")
         self._events: deque[Event] = deque()
         self._waiting: deque[Effect] = deque()
@@ -162,6 +164,8 @@ class Driver:
         finally:
             self._handling = False
         self._set_timer()
+        if self.after is not None:
+            self.after()
 
     def _give_up(self, error: BaseException) -> None:
         """After an error of our own neither the node nor what it asked for is to be trusted: nothing more happens."""

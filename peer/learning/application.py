@@ -71,7 +71,7 @@ class LocalApplication:
         self._lock = threading.Lock()
         self._contributed: deque[float] = deque()
         self.closed: str | None = None
-        """Why the power gate is closed, or None."""
+        """Why the power gate is closed, or None; ``peer.daemon`` keeps it."""
 
     # --- the port ---------------------------------------------------------------------------------------------
 
@@ -96,9 +96,9 @@ class LocalApplication:
         return None
 
     def gate(self) -> str | None:
-        """Open unless the hourly allowance is used up (power and network sensors come with phones)."""
+        """Open unless the power gate is closed or the hourly allowance is used up."""
         if self.closed is not None:
-            return self.closed
+            return f"closed: {self.closed}"
         allowance = self._config.limits.rounds_per_hour
         if not allowance:
             return None

@@ -17,6 +17,7 @@ from typing import Any
 
 from aiohttp import web
 
+from peer.observe.asleep import SleepingBoard
 from peer.observe.metrics import CONTENT_TYPE, Metrics
 from peer.observe.status import StatusBoard
 from peer.transport.addresses import bind, format_address
@@ -28,11 +29,11 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class AdminServer:
-    """Serves one ``StatusBoard`` until ``stop``."""
+    """Serves a board until ``stop``; which one may change: ``StatusBoard`` in the network, else ``SleepingBoard``."""
 
-    def __init__(self, board: StatusBoard) -> None:
-        self._board = board
-        self._metrics = Metrics(board)
+    def __init__(self, board: StatusBoard | SleepingBoard) -> None:
+        self.board = board
+        self._metrics = Metrics(lambda: self.board)
         self.token = secrets.token_hex(32)
         self.address = ""
         """Where commands of this machine ask: always a loopback address."""
@@ -80,53 +81,53 @@ class AdminServer:
 
     async def _readyz(self, request: web.Request) -> web.StreamResponse:
         """A member of its network that hears others; or why not."""
-        missing = self._board.unready()
+        missing = self.board.unready()
         return web.json_response({"ready": missing is None, "reason": missing}, status=503 if missing else 200)
 
     async def _metrics_text(self, request: web.Request) -> web.StreamResponse:
         return web.Response(body=self._metrics.text(), headers={"Content-Type": CONTENT_TYPE})
 
     async def _status(self, request: web.Request) -> web.StreamResponse:
-        return web.json_response(await self._board.status())
+        return web.json_response(await self.board.status())
 
     async def _peers(self, request: web.Request) -> web.StreamResponse:
-        return web.json_response(self._board.peers())
+        return web.json_response(self.board.peers())
 
     async def _rounds(self, request: web.Request) -> web.StreamResponse:
         wanted = request.query.get("limit", "100")
         if not re.fullmatch(r"[0-9]{1,5}", wanted) or not 1 <= int(wanted) <= 10_000:
             return _problem(400, "limit must be 1 to 10000")
-        return web.json_response(await self._board.storage.list_rounds(int(wanted)))
+        return web.json_response(await self.board.storage.list_rounds(int(wanted)))
 
     async def _model(self, request: web.Request) -> web.StreamResponse:
-        entry = self._board.entry(request.query.get("task"))
-        if entry is None:
+        held = await self.board.held(request.query.get("task"))
+        if held is None:
             return self._no_task(request)
-        newest = entry.walks.newest
-        if newest is None:
+        task, checkpoint = held.task, held.checkpoint
+        if checkpoint is None:
             return _problem(404, "this peer holds no model of this task yet")
-        evaluation = self._board.evaluations.get(entry.task.id)
+        evaluation = self.board.evaluations.get(task.id)
         about: dict[str, Any] = {
-            "task": text(entry.task.id),
-            "name": entry.task.name,
-            "age": newest.checkpoint.age,
-            "last_age": entry.task.last_age,
-            "digest": newest.digest.hex(),
-            "parameters": entry.task.dimension,
+            "task": text(task.id),
+            "name": task.name,
+            "age": checkpoint.age,
+            "last_age": task.last_age,
+            "digest": held.digest.hex(),
+            "parameters": task.dimension,
             "accuracy": evaluation.accuracy if evaluation is not None else None,
             "loss": evaluation.loss if evaluation is not None else None,
         }
         return web.Response(
-            body=bytes(newest.checkpoint.state),
+            body=bytes(checkpoint.state),
             content_type="application/octet-stream",
             headers={"X-Susurrus-Model": json.dumps(about)},
         )
 
     async def _task(self, request: web.Request) -> web.StreamResponse:
-        entry = self._board.entry(request.query.get("task"))
-        if entry is None:
+        held = await self.board.held(request.query.get("task"))
+        if held is None:
             return self._no_task(request)
-        return web.Response(body=entry.task.encode(), content_type="application/octet-stream")
+        return web.Response(body=held.task.encode(), content_type="application/octet-stream")
 
     def _no_task(self, request: web.Request) -> web.Response:
         given = "task" in request.query

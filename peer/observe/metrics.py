@@ -9,33 +9,41 @@ bounded whatever strangers do: kinds of messages and reasons of refusal are fixe
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from peer.observe.asleep import SleepingBoard
 from peer.observe.status import StatusBoard
 from protocol.base.ids import short
+from protocol.training.catalogue import Entry
 
 MAX_TASKS_SHOWN = 16
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
-class PeerCollector(Collector):
-    """Everything of one ``StatusBoard``, read afresh at every ``collect``."""
+Board = StatusBoard | SleepingBoard
 
-    def __init__(self, board: StatusBoard) -> None:
+
+class PeerCollector(Collector):
+    """Everything of the board that ``board()`` gives, read afresh at every ``collect``."""
+
+    def __init__(self, board: Callable[[], Board]) -> None:
         self._board = board
 
     def collect(self) -> Iterator[Metric]:
         """The families, always the same and in the same order."""
-        board, counts = self._board, self._board.observer.counts
-        yield _gauge("uptime_seconds", "Seconds since this process started.", time.monotonic() - board.started)
-        members = len(board.node.membership.alive()) + 1
+        board = self._board()
+        counts, traffic = board.observer.counts, board.traffic
+        node = board.node if isinstance(board, StatusBoard) else None
+        entries = node.tasks.entries() if node is not None else []
+        members = len(node.membership.alive()) + 1 if node is not None else 0
+        running = [entry for entry in entries if node is not None and node.rounds.running(entry.task.id)]
+        yield _gauge("uptime_seconds", "Seconds since this process started.", time.monotonic() - board.tallies.started)
         yield _gauge("members_alive", "Members believed alive, this peer included.", members)
         yield _gauge("gate_open", "1 if this peer takes part now, 0 if its user's limits forbid it.", board.open)
-        running = [entry for entry in board.node.tasks.entries() if board.node.rounds.running(entry.task.id)]
         yield _gauge("rounds_as_root", "Tasks of which this peer runs a round as root now.", len(running))
         yield _counters(
             "rounds",
@@ -48,38 +56,39 @@ class PeerCollector(Collector):
         yield _counters("messages_received", "Authentic messages that arrived.", "kind", counts.received)
         yield _counters("messages_undelivered", "Messages that nobody took.", "kind", counts.undelivered)
         yield _counters("messages_refused", "Messages and bodies refused.", "reason", counts.refused)
-        yield _counters("requests_refused", "Requests that never became messages.", "reason", board.server.refusals)
+        yield _counters("requests_refused", "Requests that never became messages.", "reason", traffic.refusals)
         yield _counter("partial_bytes", "HTTP bodies of partials delivered.", counts.partial_bytes)
         yield _counters(
             "http_body_bytes",
             "HTTP bodies, whole and broken off.",
             "direction",
-            {"in": board.server.bytes_in, "out": board.client.bytes_out},
+            {"in": traffic.bytes_in, "out": traffic.bytes_out},
         )
-        yield from self._tasks()
+        yield from _tasks(board, entries)
 
-    def _tasks(self) -> Iterator[Metric]:
-        age = _family("model_age_steps", "Age of the newest model held.")
-        accuracy = _family("model_accuracy_ratio", "Accuracy of the newest model on this peer's held-out records.")
-        loss = _family("model_loss", "Loss of the newest model on this peer's held-out records.")
-        progress = _family("last_progress_seconds", "Seconds since a task's model last advanced, as known here.")
-        now = self._board.clock()
-        for entry in self._board.node.tasks.entries()[-MAX_TASKS_SHOWN:]:
-            label = [short(entry.task.id)]
-            progress.add_metric(label, max(0.0, now - entry.walks.last_progress()))
-            if entry.walks.newest is not None:
-                age.add_metric(label, entry.walks.newest.checkpoint.age)
-            evaluation = self._board.evaluations.get(entry.task.id)
-            if evaluation is not None:
-                accuracy.add_metric(label, evaluation.accuracy)
-                loss.add_metric(label, evaluation.loss)
-        yield from (age, accuracy, loss, progress)
+
+def _tasks(board: Board, entries: Sequence[Entry]) -> Iterator[Metric]:
+    age = _family("model_age_steps", "Age of the newest model held.")
+    accuracy = _family("model_accuracy_ratio", "Accuracy of the newest model on this peer's held-out records.")
+    loss = _family("model_loss", "Loss of the newest model on this peer's held-out records.")
+    progress = _family("last_progress_seconds", "Seconds since a task's model last advanced, as known here.")
+    now = board.clock() if isinstance(board, StatusBoard) else 0.0  # asleep it holds no entries
+    for entry in entries[-MAX_TASKS_SHOWN:]:
+        label = [short(entry.task.id)]
+        progress.add_metric(label, max(0.0, now - entry.walks.last_progress()))
+        if entry.walks.newest is not None:
+            age.add_metric(label, entry.walks.newest.checkpoint.age)
+        evaluation = board.evaluations.get(entry.task.id)
+        if evaluation is not None:
+            accuracy.add_metric(label, evaluation.accuracy)
+            loss.add_metric(label, evaluation.loss)
+    yield from (age, accuracy, loss, progress)
 
 
 class Metrics:
     """The registry of one peer: its own figures, and the process's CPU time, memory and file descriptors."""
 
-    def __init__(self, board: StatusBoard) -> None:
+    def __init__(self, board: Callable[[], Board]) -> None:
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(PeerCollector(board))
         ProcessCollector(registry=self._registry)

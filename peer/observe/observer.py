@@ -63,6 +63,11 @@ class Observer:
         self._told_at: dict[TaskId, float] = {}
         """When a published round of each task was told last."""
 
+    def stay_over(self) -> None:
+        """The peer has left the network: what only a node can tell is no longer so."""
+        self.hook = None
+        self.waiting.clear()
+
     # --- the node's reports -----------------------------------------------------------------------------------
 
     def report(self, item: reports.Item) -> None:

@@ -7,6 +7,7 @@ Invariants: reads only; nothing secret.
 import resource
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +20,8 @@ from peer.transport.server import Server
 from protocol.base.ids import TaskId, text
 from protocol.node import Node
 from protocol.training.catalogue import Entry
+from protocol.training.task import Task
+from protocol.wire.messages import Checkpoint
 
 
 @dataclass(slots=True)
@@ -28,6 +31,46 @@ class Evaluation:
     age: int
     loss: float
     accuracy: float
+
+
+@dataclass(slots=True)
+class Traffic:
+    """What the transport has counted: HTTP bodies either way, requests that never became messages, by reason."""
+
+    bytes_in: int = 0
+    bytes_out: int = 0
+    refusals: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(slots=True)
+class Tallies:
+    """What is counted over all stays of one process in the network."""
+
+    started: float = field(default_factory=time.monotonic)
+    traffic: Traffic = field(default_factory=Traffic)
+    """Of stays that are over."""
+    evaluations: dict[TaskId, Evaluation] = field(default_factory=dict)
+    data_problems: dict[TaskId, str] = field(default_factory=dict)
+
+    def add(self, server: Server, client: Client) -> None:
+        """A stay is over: its server and its client will count no more."""
+        self.traffic = self.with_stay(server, client)
+
+    def with_stay(self, server: Server, client: Client) -> Traffic:
+        """All traffic, that of a stay under way included."""
+        before = self.traffic
+        return Traffic(
+            before.bytes_in + server.bytes_in, before.bytes_out + client.bytes_out, before.refusals + server.refusals
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A task and the newest model of it that this peer holds."""
+
+    task: Task
+    checkpoint: Checkpoint | None
+    digest: bytes
 
 
 @dataclass(slots=True)
@@ -41,9 +84,22 @@ class StatusBoard:
     client: Client
     server: Server
     clock: Callable[[], float]
-    evaluations: dict[TaskId, Evaluation] = field(default_factory=dict)
-    data_problems: dict[TaskId, str] = field(default_factory=dict)
-    started: float = field(default_factory=time.monotonic)
+    tallies: Tallies = field(default_factory=Tallies)
+
+    @property
+    def evaluations(self) -> dict[TaskId, Evaluation]:
+        """The newest figures of each task."""
+        return self.tallies.evaluations
+
+    @property
+    def data_problems(self) -> dict[TaskId, str]:
+        """Why this peer has no records for a task."""
+        return self.tallies.data_problems
+
+    @property
+    def traffic(self) -> Traffic:
+        """Of this process, over all its stays."""
+        return self.tallies.with_stay(self.server, self.client)
 
     @property
     def open(self) -> bool:
@@ -65,11 +121,11 @@ class StatusBoard:
         node, counts = self.node, self.observer.counts
         entry = self.entry(None)
         members = node.membership.alive()
-        totals = await self.storage.totals()
+        totals, traffic = await self.storage.totals(), self.traffic
         status: dict[str, Any] = {
             "peer": text(node.peer),
             "network": text(node.network),
-            "uptime_seconds": round(time.monotonic() - self.started, 3),
+            "uptime_seconds": round(time.monotonic() - self.tallies.started, 3),
             "members_alive": len(members) + 1,
             "reachable": bool(members),
             "gate": self.application.gate() or "open",
@@ -81,12 +137,12 @@ class StatusBoard:
             "is_root": False,
             "last_progress_seconds": None,
             **totals,
-            "bytes_in": self.server.bytes_in,
-            "bytes_out": self.client.bytes_out,
+            "bytes_in": traffic.bytes_in,
+            "bytes_out": traffic.bytes_out,
             "partials_sent": counts.sent["partial"],
             "partial_bytes_sent": counts.partial_bytes,
             "messages_refused": sum(counts.refused.values()),
-            "requests_refused": self.server.refusals.total(),  # by the transport: they never became messages
+            "requests_refused": traffic.refusals.total(),  # by the transport: they never became messages
             "cpu_seconds": time.process_time(),
             "peak_rss_mb": peak_rss_mb(),
         }
@@ -118,6 +174,14 @@ class StatusBoard:
         if task is None:
             return entries[-1] if entries else None
         return next((e for e in entries if text(e.task.id) == task), None)
+
+    async def held(self, task: str | None) -> Held | None:
+        """What ``susurrus model`` shows of the task of this id (hexadecimal), or of the newest one."""
+        entry = self.entry(task)
+        if entry is None:
+            return None
+        newest = entry.walks.newest
+        return Held(entry.task, None, b"") if newest is None else Held(entry.task, newest.checkpoint, newest.digest)
 
     def peers(self) -> list[dict[str, Any]]:
         """Everybody remembered, in id order."""

@@ -167,7 +167,10 @@ class Client:
         """Bytes of HTTP bodies handed to the network, failed and repeated posts included."""
         self._budget = _Budget(self.limits.in_flight_bytes)
         self._known: OrderedDict[str, _Destination] = OrderedDict()
-        self._session = aiohttp.ClientSession(
+        self._session = self._connect()
+
+    def _connect(self) -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
                 limit=self.limits.posts,
                 limit_per_host=self.limits.posts_per_destination,
@@ -189,6 +192,14 @@ class Client:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
+
+    async def renew(self) -> None:
+        """Give up every connection, also those that posts are using: this machine is somewhere else now."""
+        old, self._session = self._session, self._connect()
+        for known in self._known.values():
+            known.reused = False
+            known.bytes_per_s = None
+        await old.close()
 
     async def close(self) -> None:
         """Close every connection; posts under way end with ``Unreachable``.  Idempotent."""

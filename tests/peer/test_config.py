@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from peer.config import Config, DataBinding, Limits, check_flags, load_config, parse_config
+from peer.config import Config, DataBinding, Limits, Power, check_flags, load_config, parse_config
 from peer.config_schema import SECTIONS, VARIABLES
 from protocol.base.errors import ConfigurationError
 from protocol.base.settings import LAN, WAN
@@ -244,3 +244,48 @@ def test_an_empty_variable_is_none(tmp_path: Path) -> None:
 def test_submitters_as_one_text(tmp_path: Path) -> None:
     (found,) = problems(tmp_path, '[limits]\nsubmitters = "any"\n')
     assert 'must be ["any"] or a list of peer ids' in found
+
+
+def test_power_is_off_by_default_and_every_key_counts(tmp_path: Path) -> None:
+    power = load(tmp_path).power
+    assert power == Power()
+    assert not power.restricted
+    asks = {"charging": True, "battery_above": 20, "unmetered": True, "hours": "22-06", "temperature_below": 40}
+    for key, value in asks.items():
+        text = f"[power]\n{key} = {str(value).lower() if isinstance(value, bool) else repr(value)}\n"
+        power = load(tmp_path, text).power
+        assert (getattr(power, key), power.restricted) == (value, True)
+        assert power.asks_power is (key in ("charging", "battery_above", "temperature_below"))
+    env = {f"SUSURRUS_POWER_{key.upper()}": str(value) for key, value in asks.items()}
+    env |= {"SUSURRUS_POWER_POLL_S": "7", "SUSURRUS_POWER_SENSOR": "linux"}
+    assert load(tmp_path, env=env).power == Power(True, 20.0, True, "22-06", 40.0, 7.0, "linux")
+    off = {"SUSURRUS_POWER_CHARGING": "false", "SUSURRUS_POWER_UNMETERED": "0", "SUSURRUS_POWER_HOURS": ""}
+    assert load(tmp_path, "[power]\ncharging = true\n", off).power == Power()
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "right"),
+    [
+        ("charging", "1", "true or false, not 1"),
+        ("charging", '"yes"', "true or false, not 'yes'"),
+        ("battery_above", "100", "a number from 0 to 99, not 100"),
+        ("battery_above", "true", "a number from 0 to 99, not true"),
+        ("temperature_below", "-1", "a number from 0 to 100, not -1"),
+        ("temperature_below", "nan", "a number from 0 to 100, not nan"),
+        ("poll_s", "0", "a number from 1 to 3600, not 0"),
+        ("poll_s", "inf", "a number from 1 to 3600, not inf"),
+        ("sensor", '"battery"', "one of auto, termux, linux, none, not 'battery'"),
+        *(
+            ("hours", f'"{hours}"', f'hours of the day such as "22-06" or "22:30-06:15", not \'{hours}\'')
+            for hours in ("22", "22-22", "24-06", "22-25", "22:60-06", "22-06:99", "-1-5", "10pm-6am", "22-24:01")
+        ),
+        ("hours", "22", 'hours of the day such as "22-06" or "22:30-06:15", not 22'),
+    ],
+)
+def test_mistakes_in_power(tmp_path: Path, key: str, value: str, right: str) -> None:
+    assert problems(tmp_path, f"[power]\n{key} = {value}\n") == [f"config.toml:2: power.{key} must be {right}"]
+
+
+def test_a_truth_value_in_the_environment(tmp_path: Path) -> None:
+    name = "SUSURRUS_POWER_CHARGING"
+    assert problems(tmp_path, env={name: "maybe"}) == [f"{name}: power.charging must be true or false, not 'maybe'"]

@@ -12,7 +12,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from peer import daemon as daemon_module
+from peer import session as session_module
 from peer.driver import Driver
 from peer.errors import StorageError
 from peer.home import read_admin
@@ -106,7 +106,7 @@ async def test_what_is_held_is_handed_over_then_the_door_closes_then_storage(
         await until(lambda: peer.others == 1)
         assert trace == []
         await peer.stop()
-        assert trace == ["drained", "members", "admin", "door", "driver", "client", "storage"]
+        assert trace == ["drained", "members", "door", "driver", "client", "admin", "storage"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -124,7 +124,7 @@ async def test_a_signal_is_a_clean_leave_that_the_others_hear_of(homes: Homes, n
 
 
 async def test_leaving_takes_no_longer_than_its_budget(homes: Homes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(daemon_module, "HANDOVER_S", 0.05)
+    monkeypatch.setattr(session_module, "HANDOVER_S", 0.05)
     monkeypatch.setattr(Node, "idle", property(lambda node: False))  # an answer is owed that never comes
     async with running(homes.make("a")) as peer:
         assert await asyncio.wait_for(peer.stop(), 2) == 0
@@ -177,7 +177,8 @@ async def test_an_error_of_its_own_ends_the_peer_and_is_told_by_whoever_started_
         driver.node.handle = handle  # type: ignore[method-assign]
         peer.daemon.storage.remember_round = full  # type: ignore[method-assign]
         if where == "beside the node":
-            peer.daemon._spawn(full())
+            assert peer.daemon.session is not None
+            peer.daemon.session.spawn(full())
         else:
             asyncio.get_running_loop().call_soon(driver.post, TimePassed())
         with pytest.raises(error, match="a bug of ours"):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from peer.daemon import MAX_FORMER
+from peer.session import MAX_FORMER
 from peer.storage import Storage
 from tests.peer.running import Homes, running
 
@@ -20,7 +20,8 @@ def homes(tmp_path: Path) -> Homes:
 async def seeds_of_a_run(home: Path) -> list[str]:
     """Whom it asks, in a run that meets nobody."""
     async with running(home, f'[peer]\nlisten = "127.0.0.1:0"\npreset = "local"\nseeds = ["{NOBODY}"]\n') as peer:
-        asked = peer.daemon._seeds()
+        assert peer.daemon.session is not None
+        asked = peer.daemon.session._seeds()
         assert await peer.stop() == 0
     return asked
 

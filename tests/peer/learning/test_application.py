@@ -107,6 +107,14 @@ def test_a_task_without_bound_data_is_declined(tmp_path: Path, task: Task) -> No
         application.load(other)
 
 
+def test_the_power_gate_comes_first(tmp_path: Path, task: Task) -> None:
+    application = make(tmp_path, task, 20)
+    application.closed = "not charging"
+    assert application.gate() == "closed: not charging"
+    application.closed = None
+    assert application.gate() is None
+
+
 def test_the_hourly_allowance_closes_the_gate_and_opens_it_again(tmp_path: Path, task: Task) -> None:
     now = Now()
     application = make(tmp_path, task, 10, now, limits=Limits(rounds_per_hour=2))

@@ -375,3 +375,33 @@ async def test_closing_ends_what_is_under_way() -> None:
             await client.post(address, ENVELOPE_PATH, b"x", 20)
         gate.tickets.release()
         await client.close()
+
+
+async def test_renew_gives_up_every_connection_and_the_next_post_makes_its_own() -> None:
+    async def keep(number: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while (await reader.readuntil(b"\r\n\r\n")).startswith(b"POST"):
+            writer.write(b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n")
+
+    async with scripted(keep) as (address, seen), Client() as client:
+        for _ in range(2):
+            assert (await client.post(address, HELLO_PATH, b"", 5.0)).status == 202
+        assert len(seen) == 1
+        await client.renew()
+        assert (await client.post(address, HELLO_PATH, b"", 5.0)).status == 202
+        assert len(seen) == 2
+
+
+async def test_renew_ends_a_post_that_nobody_will_answer() -> None:
+    async def silent(number: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if number == 0:
+            await reader.read()
+
+    async with scripted(silent) as (address, seen), Client() as client:
+        waiting = asyncio.create_task(client.post(address, HELLO_PATH, b"x", 60.0))
+        while not seen:  # noqa: ASYNC110  (nobody is told)
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.05)
+        await client.renew()
+        with pytest.raises(Unreachable):
+            async with asyncio.timeout(5.0):
+                await waiting
