@@ -188,7 +188,8 @@ class Deployment:
             if found := holds():
                 return found
             time.sleep(0.2)  # between two looks, not instead of one
-        logs = "\n".join(f"--- {peer}\n{peer.log()[-1500:]}" for peer in self._seen.values())
+        left = [peer for peer in self._seen.values() if _exists(self.engine, peer.id)]
+        logs = "\n".join(f"--- {peer}\n{peer.log()[-1500:]}" for peer in left)
         raise AssertionError(f"not within {patience_s:.0f} s: {what}\n{logs}")
 
     def root(self, among: Iterable[Container]) -> Container | None:
