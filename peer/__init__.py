@@ -15,7 +15,7 @@ The running peer, in the order of a message's way in:
 - ``entropy``: the operating system's randomness;  ``process``: interpreter lock and heap of the whole process
 - ``storage``: SQLite: journal, checkpoints, history
 - ``learning``: data readers, models, trainer, packaged data sets;  it implements ``protocol.application``
-- ``observe``: logs, counters, status, the admin endpoint;  ``admin_client``: commands ask it;  ``health``: an orchestrator
+- ``observe``: logs, counters, status, the admin endpoint;  ``admin_client``, ``health``: who asks it
 
 The project's own measurements and checks:
 
