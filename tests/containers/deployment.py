@@ -79,8 +79,9 @@ class Container:
         return self.engine.docker("exec", self.id, "susurrus", *words)
 
     def status(self) -> dict[str, Any]:
-        """The peer's own status."""
-        answer: dict[str, Any] = json.loads(self.susurrus("status", "--json"))
+        """The peer's own status; empty while it does not answer."""
+        said = self.engine.docker("exec", self.id, "susurrus", "status", "--json", check=False)
+        answer: dict[str, Any] = json.loads(said) if said.strip() else {}
         return answer
 
     def metrics(self) -> dict[str, float]:
@@ -193,8 +194,8 @@ class Deployment:
         raise AssertionError(f"not within {patience_s:.0f} s: {what}\n{logs}")
 
     def root(self, among: Iterable[Container]) -> Container | None:
-        """A peer that runs a round as its root at this moment."""
-        return next((peer for peer in among if peer.metrics().get("rounds_as_root", 0) > 0), None)
+        """A peer whose status says that it is the root of a round."""
+        return next((peer for peer in among if peer.status().get("is_root")), None)
 
     def goes_on(self, peers: list[Container], steps: int = 10) -> None:
         """Training advances by ``steps`` from where it is, as each of ``peers`` sees it."""

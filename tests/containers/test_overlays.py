@@ -1,6 +1,5 @@
 """The overlays of deploy/compose/: records of one's own, a peer by itself on a host, Prometheus' scrape."""
 
-import json
 import secrets
 import socket
 import subprocess
@@ -91,8 +90,7 @@ def free_ports(count: int) -> list[int]:
 
 def age(peer: Container) -> int | None:
     """The age of a peer's model, by its own status; None while it does not answer."""
-    said = peer.engine.docker("exec", peer.id, "susurrus", "status", "--json", check=False)
-    return json.loads(said)["age"] if said.strip() else None
+    return peer.status().get("age")
 
 
 def test_three_people_with_records_of_their_own(
@@ -106,7 +104,7 @@ def test_three_people_with_records_of_their_own(
     own.compose("up", "-d", "--no-build")
     peers = [own.container(name) for name in ("alice", "bob", "carol")]
     deployment.until(lambda: [age(peer) for peer in peers] == [60, 60, 60], "three models of age 60")
-    accuracies = [json.loads(peer.susurrus("status", "--json"))["accuracy"] for peer in peers]
+    accuracies = [peer.status()["accuracy"] for peer in peers]
     assert min(accuracies) > 0.85
     for peer in peers:  # nobody sees another's records or home
         mounts = {mount["Destination"]: mount for mount in engine.inspect(peer.id)["Mounts"]}
