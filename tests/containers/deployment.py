@@ -6,12 +6,12 @@ Invariants: peers are asked over ``/metrics`` (cheap) at their container's addre
 nobody restarted by itself, nothing in the logs but what is expected.
 """
 
+import contextlib
+import http.client
 import json
 import re
 import secrets
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,9 +87,10 @@ class Container:
     def metrics(self) -> dict[str, float]:
         """Its figures, counters summed over their labels; empty while it does not answer."""
         try:
-            with urllib.request.urlopen(f"http://{self.address}:{ADMIN_PORT}/metrics", timeout=2.0) as answer:
-                text = answer.read().decode()
-        except (OSError, urllib.error.URLError, StopIteration):
+            with contextlib.closing(http.client.HTTPConnection(self.address, ADMIN_PORT, timeout=2.0)) as asked:
+                asked.request("GET", "/metrics")
+                text = asked.getresponse().read().decode()
+        except (OSError, http.client.HTTPException, StopIteration):
             return {}
         return {
             family.name.removeprefix("susurrus_"): sum(sample.value for sample in family.samples)
