@@ -133,7 +133,9 @@ class Chain:
             count = min(partial.cohort + 1, PLANNED_COHORT)
         trustees = tuple(self.at(step + hop).descriptor for hop in range(2, self.threshold + 1))
         drawn = tuple(masks.draw(self.entropy, len(trustees)))
-        own = Mask(total.vector, self.encoding, self.network, self.round, place.peer, trustees, drawn).run()
+        own = Mask(
+            total.vector, self.encoding, place.keyring, self.network, self.round, place.peer, trustees, drawn
+        ).run()
         groups = forwarded(below, list(own), self.threshold)
         sent = Partial(self.round, count, self.threshold, groups, total.vector.data.cast("B"))
         self._secure = place.seal(sent, self.at(step + 1).descriptor, self.now)

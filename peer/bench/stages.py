@@ -92,7 +92,7 @@ def _pieces(chain: Chain) -> dict[str, Stage]:
         "trustee": parent.peer,
     }
     seed = chain.entropy.token(masks.SEED_BYTES)
-    sealed = seal_seed(parent.descriptor, seed, **names)
+    sealed = seal_seed(child.keyring, parent.descriptor, seed, **names)
     below = SealedSeed(child.peer, sealed)
     groups = tuple((below,) * count for count in seeds_by_hop(chain.threshold))
     partial = Partial(chain.round, 1, chain.threshold, groups, vector.tobytes())
@@ -112,7 +112,7 @@ def _pieces(chain: Chain) -> dict[str, Stage]:
         "encode": _stage(encode),
         "mask": _stage(lambda: add_masks(vector, masks.draw(chain.entropy, chain.threshold - 1))),
         "unmask": _stage(lambda: add_masks(vector, [], seeds)),
-        "seal_seed": _stage(lambda: seal_seed(parent.descriptor, seed, **names)),
+        "seal_seed": _stage(lambda: seal_seed(child.keyring, parent.descriptor, seed, **names)),
         "open_seed": _stage(lambda: open_seed(parent.keyring, sealed, **names)),
         "seal": _stage(seal),
         # opening needs a fresh envelope every time (replays are refused): the sealing is taken off again

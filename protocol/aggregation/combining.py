@@ -99,7 +99,8 @@ def settle(ports: Ports, state: Round, now: float) -> tuple[list[Effect], Abstai
     drawn = masks.draw(ports.entropy, len(trustees))
     if state.recording is not None:
         state.recording.masks.update({t.peer: seed for t, seed in zip(trustees, drawn, strict=True)})
-    job = jobs.Mask(state.vector(), state.encoding, ports.network, state.id, ports.peer, tuple(trustees), tuple(drawn))
+    vector, keyring = state.vector(), ports.keyring
+    job = jobs.Mask(vector, state.encoding, keyring, ports.network, state.id, ports.peer, trustees, tuple(drawn))
     return [work(state, "mask", job)], None
 
 

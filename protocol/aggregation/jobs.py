@@ -124,6 +124,7 @@ class Mask:
 
     accumulator: Ring = field(repr=False)
     encoding: Encoding
+    keyring: Keyring
     network: NetworkId
     round: RoundId
     contributor: PeerId
@@ -141,6 +142,7 @@ class Mask:
             SealedSeed(
                 self.contributor,
                 seal_seed(
+                    self.keyring,
                     trustee,
                     seed,
                     network=self.network,

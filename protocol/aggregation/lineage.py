@@ -10,7 +10,7 @@ import struct
 from protocol.base.errors import Refused
 from protocol.base.ids import NetworkId, PeerId
 from protocol.identity.descriptor import Descriptor, DescriptorVerifier
-from protocol.identity.keys import SigningKey, verify
+from protocol.identity.keys import SigningKey
 from protocol.wire.messages import Ancestor, Offer
 
 
@@ -48,7 +48,7 @@ def check_ancestors(
             signed = hop_bytes(
                 network, offer.round, offer.task, offer.collusion_threshold, depth, descriptor.peer, lower
             )
-            verify(descriptor.signing_key, ancestor.hop_signature, signed)
+            verifier.check_signature(descriptor.signing_key, ancestor.hop_signature, signed)
             found.append(descriptor)
             lower, depth = descriptor.peer, depth - 1
     except Refused:

@@ -199,12 +199,16 @@ class DescriptorVerifier:
             self._remember(descriptor)
         return descriptor
 
+    def check_signature(self, public_key: bytes, signature: bytes, data: bytes) -> None:
+        """Raise ``Refused(BAD_SIGNATURE)`` unless the owner of ``public_key`` signed ``data``."""
+        verify(public_key, signature, data)
+
     def _check_forever(self, descriptor: Descriptor) -> None:
         """What time does not change, cheapest first: chain of the right network, signature, a usable KEM key."""
         if descriptor.chain.authority_key != self.authority_key:
             raise Refused(Refusal.NOT_A_MEMBER, "another network's certificate")
         signed = descriptor.raw[:-SIGNATURE_BYTES]
-        verify(descriptor.signing_key, descriptor.raw[-SIGNATURE_BYTES:], _TAG + signed)
+        self.check_signature(descriptor.signing_key, descriptor.raw[-SIGNATURE_BYTES:], _TAG + signed)
         check_chain(descriptor.chain, self.authority_key, descriptor.signing_key)
         try:
             # A key of low order, or of a suite that this machine lacks, would else fail later, in every message to it.

@@ -158,6 +158,18 @@ def load_public(suite: KemSuite, public: bytes) -> PublicKey:
     )
 
 
+def seal(public: bytes, suite: KemSuite, plaintext: Buffer, info: bytes) -> bytes:
+    """``enc || ciphertext || tag`` of ``plaintext`` for the owner of ``public``, bound to ``info``.
+
+    Length: that of the plaintext plus ``suite.overhead``.  The plaintext is read once and not copied.  Raises
+    ``Refused(BAD_SEAL)`` for a public key that nothing can be sealed to (a stranger chose it).
+    """
+    try:
+        return hpke_suite(suite).encrypt(plaintext, load_public(suite, public), info=info)
+    except (ValueError, TypeError) as error:
+        raise Refused(Refusal.BAD_SEAL, "the recipient's KEM key cannot be used") from error
+
+
 class KemKey:
     """One epoch's private KEM key.  ``expires``: Unix seconds after which senders should have a newer one."""
 
@@ -239,12 +251,19 @@ class Keyring:
         """Make a new current key; the one before opens for ``KEM_KEEP_S`` more, older ones as long as they had."""
         # Milliseconds since 1970 grow across restarts without storage; the maximum covers a clock set back meanwhile.
         epoch = max(self._last_epoch + 1, int(now * 1000))
-        key = KemKey.generate(self.suite, epoch, now + KEM_EPOCH_S, self._entropy)
+        key = self._generate(epoch, now + KEM_EPOCH_S)
         kept = tuple((old, min(until, now + KEM_KEEP_S)) for old, until in self._keys)
         self._last_epoch = epoch
         self._keys = ((key, float("inf")), *kept)
         self.prune(now)
         return key
+
+    def seal(self, public: bytes, suite: KemSuite, plaintext: Buffer, info: bytes) -> bytes:
+        """Seal to another peer's key: ``seal`` of this module, of the same kind as this ring's keys."""
+        return seal(public, suite, plaintext, info)
+
+    def _generate(self, epoch: int, expires: float) -> KemKey:
+        return KemKey.generate(self.suite, epoch, expires, self._entropy)
 
     def prune(self, now: float) -> None:
         """Drop replaced keys whose time is over; the current one stays."""

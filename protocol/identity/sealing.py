@@ -10,25 +10,15 @@ from typing import TYPE_CHECKING
 
 from protocol.base.errors import Refusal, Refused
 from protocol.base.ids import ID_BYTES, NetworkId, PeerId, RoundId
-from protocol.identity.keys import Buffer, KemSuite, Keyring, hpke_suite, load_public
+from protocol.identity.keys import Keyring, seal
 
 if TYPE_CHECKING:  # descriptor stands above this module; only its type is needed here
     from protocol.identity.descriptor import Descriptor
 
+__all__ = ["SEED_BYTES", "open_seed", "seal", "seal_seed"]
+
 SEED_BYTES = 32
 _SEED_TAG = b"susurrus mask seed v1\0"
-
-
-def seal(public: bytes, suite: KemSuite, plaintext: Buffer, info: bytes) -> bytes:
-    """``enc || ciphertext || tag`` of ``plaintext`` for the owner of ``public``, bound to ``info``.
-
-    Length: that of the plaintext plus ``suite.overhead``.  The plaintext is read once and not copied.  Raises
-    ``Refused(BAD_SEAL)`` for a public key that nothing can be sealed to (a stranger chose it).
-    """
-    try:
-        return hpke_suite(suite).encrypt(plaintext, load_public(suite, public), info=info)
-    except (ValueError, TypeError) as error:
-        raise Refused(Refusal.BAD_SEAL, "the recipient's KEM key cannot be used") from error
 
 
 def _seed_info(network: bytes, round_id: bytes, contributor: bytes, trustee: bytes) -> bytes:
@@ -39,14 +29,25 @@ def _seed_info(network: bytes, round_id: bytes, contributor: bytes, trustee: byt
 
 
 def seal_seed(
-    descriptor: "Descriptor", seed: bytes, *, network: NetworkId, round: RoundId, contributor: PeerId, trustee: PeerId
+    keyring: Keyring,
+    descriptor: "Descriptor",
+    seed: bytes,
+    *,
+    network: NetworkId,
+    round: RoundId,
+    contributor: PeerId,
+    trustee: PeerId,
 ) -> bytes:
-    """Seal a mask seed (32 bytes) to ``trustee``, whose descriptor this is: 80 bytes with X25519, 1,168 hybrid."""
+    """Seal a mask seed (32 bytes) to ``trustee``, whose descriptor this is: 80 bytes with X25519, 1,168 hybrid.
+
+    ``keyring``: the sealing peer's own; nothing of it goes into the sealed text.
+    """
     if len(seed) != SEED_BYTES:
         raise ValueError(f"a mask seed has {SEED_BYTES} bytes")
     if descriptor.peer != trustee:
         raise ValueError("the descriptor is not the trustee's")
-    return seal(descriptor.kem_key, descriptor.suite, seed, _seed_info(network, round, contributor, trustee))
+    info = _seed_info(network, round, contributor, trustee)
+    return keyring.seal(descriptor.kem_key, descriptor.suite, seed, info)
 
 
 def open_seed(

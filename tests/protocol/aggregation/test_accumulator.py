@@ -49,7 +49,7 @@ def noise(label: str) -> NDArray[Any]:
 def partial(vector: NDArray[Any], seeds: dict[PeerId, bytes]) -> Partial:
     """A child's partial with these seeds, sealed to this node."""
     ids: dict[str, Any] = {"network": NETWORK, "round": ROUND, "trustee": OWN.peer_id}
-    group = tuple(SealedSeed(c, seal_seed(DESCRIPTOR, seed, contributor=c, **ids)) for c, seed in seeds.items())
+    group = tuple(SealedSeed(c, seal_seed(OWN, DESCRIPTOR, seed, contributor=c, **ids)) for c, seed in seeds.items())
     return Partial(ROUND, len(seeds) + 1, 3, (group,), vector.tobytes())
 
 
@@ -147,7 +147,7 @@ def test_masks_are_added_and_their_seeds_open_for_the_trustees_alone() -> None:
     add_own(total).run()
     trustees = [peer() for _ in range(TRUSTEES)]
     drawn = tuple(masks.draw(ENTROPY, TRUSTEES))
-    job = Mask(total.vector, ENCODING, NETWORK, ROUND, OWN.peer_id, tuple(d for _, d in trustees), drawn)
+    job = Mask(total.vector, ENCODING, OWN, NETWORK, ROUND, OWN.peer_id, tuple(d for _, d in trustees), drawn)
     sealed = job.run()
     expected = own_words()
     for seed in drawn:

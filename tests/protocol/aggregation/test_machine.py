@@ -51,7 +51,7 @@ def state(bench: Bench, round_id: RoundId = ROUND) -> Round:
 def seed(bench: Bench, contributor: int, trustee: int, round_id: RoundId = ROUND) -> SealedSeed:
     peer, to = bench.members[contributor].descriptor.peer, bench.members[trustee].descriptor
     names = {"network": bench.network, "round": round_id, "contributor": peer, "trustee": to.peer}
-    return SealedSeed(peer, seal_seed(to, bytes([contributor]) * 32, **names))
+    return SealedSeed(peer, seal_seed(bench.members[contributor].keyring, to, bytes([contributor]) * 32, **names))
 
 
 def begin(bench: Bench, planned: int = 4) -> list[Effect]:

@@ -21,7 +21,7 @@ def sealed(request: pytest.FixtureRequest, world: World) -> dict[str, Any]:
     ids = {
         "network": world.verifier.network, "round": b"r" * 16, "contributor": b"c" * 16, "trustee": ring.peer_id,
     }  # fmt: skip
-    return {"ring": ring, "ids": ids, "text": seal_seed(world.descriptor(ring), SEED, **ids)}
+    return {"ring": ring, "ids": ids, "text": seal_seed(ring, world.descriptor(ring), SEED, **ids)}
 
 
 def refused(ring: Any, text: bytes, ids: dict[str, Any]) -> bool:
@@ -81,7 +81,7 @@ def test_it_opens_while_the_replaced_key_is_kept_and_not_after(sealed: dict[str,
 
 
 def test_the_same_seed_is_never_sealed_to_the_same_text(sealed: dict[str, Any], world: World) -> None:
-    again = seal_seed(world.descriptor(sealed["ring"]), SEED, **sealed["ids"])
+    again = seal_seed(sealed["ring"], world.descriptor(sealed["ring"]), SEED, **sealed["ids"])
     assert again != sealed["text"]
 
 
@@ -89,9 +89,9 @@ def test_what_is_no_seed_or_not_for_this_trustee_is_an_error_of_ours(world: Worl
     ring, other = world.ring(), world.ring()
     ids: dict[str, Any] = {"network": bytes(16), "round": bytes(16), "contributor": bytes(16)}
     with pytest.raises(ValueError, match="32 bytes"):
-        seal_seed(world.descriptor(ring), SEED[:-1], trustee=ring.peer_id, **ids)
+        seal_seed(ring, world.descriptor(ring), SEED[:-1], trustee=ring.peer_id, **ids)
     with pytest.raises(ValueError, match="not the trustee's"):
-        seal_seed(world.descriptor(ring), SEED, trustee=other.peer_id, **ids)
+        seal_seed(ring, world.descriptor(ring), SEED, trustee=other.peer_id, **ids)
 
 
 @pytest.mark.parametrize("public", [b"", bytes(31), bytes(32), b"\1" + bytes(31)])
