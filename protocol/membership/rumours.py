@@ -7,7 +7,7 @@ often gives way; what has been passed on least often goes first (source: SWIM, D
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from itertools import islice
 from typing import Generic, TypeVar
 
 from protocol.base.ids import PeerId
@@ -23,12 +23,6 @@ def transmissions(size: int) -> int:
     return max(1, math.ceil(SPREAD_FACTOR * math.log2(size + 1)))
 
 
-@dataclass(slots=True)
-class _Item(Generic[T]):
-    content: T
-    sent: int
-
-
 class RumourQueue(Generic[T]):
     """Items keyed by the peer that they are about."""
 
@@ -36,37 +30,47 @@ class RumourQueue(Generic[T]):
         if capacity < 1:
             raise ValueError("capacity must be at least 1")
         self._capacity = capacity
-        self._items: dict[PeerId, _Item[T]] = {}
+        self._sent: dict[PeerId, int] = {}
+        self._by_sent: list[dict[PeerId, T]] = []
+        """Items by how often they were sent, those that came to be sent so often first in front."""
 
     def __len__(self) -> int:
-        return len(self._items)
+        return len(self._sent)
 
     def __contains__(self, peer: PeerId) -> bool:
-        return peer in self._items
+        return peer in self._sent
 
     def put(self, peer: PeerId, content: T) -> None:
         """Pass ``content`` on from now; it replaces what the queue held about ``peer``."""
-        self._items.pop(peer, None)
-        if len(self._items) >= self._capacity:
-            # max() takes the first of equals, and a dict keeps the order of insertion: the oldest goes.
-            del self._items[max(self._items, key=lambda held: self._items[held].sent)]
-        self._items[peer] = _Item(content, 0)
+        self.drop(peer)
+        if len(self._sent) >= self._capacity:
+            self.drop(next(iter(next(level for level in reversed(self._by_sent) if level))))
+        self._place(peer, content, 0)
 
     def drop(self, peer: PeerId) -> None:
         """Say nothing more about ``peer``."""
-        self._items.pop(peer, None)
+        sent = self._sent.pop(peer, None)
+        if sent is not None:
+            del self._by_sent[sent][peer]
 
     def take(self, count: int, limit: int, wanted: Callable[[PeerId], bool] = lambda peer: True) -> list[T]:
         """Up to ``count`` items about ``wanted`` peers, least often sent first; each counts as sent once more.
 
         An item that has been sent ``limit`` times leaves the queue.
         """
-        ready = sorted((peer for peer in self._items if wanted(peer)), key=lambda peer: self._items[peer].sent)
-        taken = []
-        for peer in ready[: max(0, count)]:
-            item = self._items[peer]
-            taken.append(item.content)
-            item.sent += 1
-            if item.sent >= limit:
-                del self._items[peer]
-        return taken
+        if not self._sent:
+            return []
+        ready = ((peer, content) for level in self._by_sent for peer, content in level.items() if wanted(peer))
+        taken = list(islice(ready, max(0, count)))
+        for peer, content in taken:
+            sent = self._sent[peer] + 1
+            self.drop(peer)
+            if sent < limit:
+                self._place(peer, content, sent)
+        return [content for _, content in taken]
+
+    def _place(self, peer: PeerId, content: T, sent: int) -> None:
+        while len(self._by_sent) <= sent:
+            self._by_sent.append({})
+        self._sent[peer] = sent
+        self._by_sent[sent][peer] = content

@@ -11,6 +11,7 @@ initiator gives up the partner itself, whose view now holds the initiator (Voulg
 J. Network and Systems Management 13(2), 2005).  In-degrees stay close to the capacity, so samples stay near uniform.
 """
 
+from bisect import bisect_left
 from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from enum import Enum, IntEnum, auto
@@ -49,7 +50,7 @@ class Learned(Enum):
     """Its peer is dead or has left as of this incarnation or a later one."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Entry:
     """One known peer."""
 
@@ -77,9 +78,14 @@ class View:
         self._entropy = entropy
         self._members: dict[PeerId, Entry] = {}
         self._tombstones: dict[PeerId, Entry] = {}
-        self._lap: list[PeerId] = []
-        """Members still to be visited in this lap of the round robin, last one next; a subset of the members."""
-        self._alive: list[Descriptor] | None = None
+        self._lap: list[Entry] = []
+        """Still to be visited in this lap of the round robin, last one next; who has left the members since is passed
+        over then."""
+        self._alive: list[Descriptor] = []
+        self._alive_ids: list[PeerId] = []
+        """The alive members in id order, and their ids."""
+        self._expires = float("inf")
+        """No descriptor held expires before."""
         self._partial = False
         self._hits = 0.0
         self._trials = 0.0
@@ -104,14 +110,20 @@ class View:
 
     def alive(self) -> list[Descriptor]:
         """The alive members (suspects are none) in id order.  Not to be changed by the caller."""
-        if self._alive is None:
-            alive = (e.descriptor for e in self._members.values() if e.state is Liveness.ALIVE)
-            self._alive = sorted(alive, key=lambda d: d.peer)
         return self._alive
 
     def sample(self, count: int, exclude: Container[PeerId] = ()) -> list[Descriptor]:
         """Up to ``count`` different alive members, uniformly from the view."""
-        return self._entropy.sample([d for d in self.alive() if d.peer not in exclude], count)
+        pool, moved, found = self._alive, dict[int, int](), list[Descriptor]()
+        for i in range(len(pool)):  # Fisher and Yates' shuffle, as far as it is needed and without a copy
+            if len(found) >= count:
+                break
+            j = i + self._entropy.below(len(pool) - i)
+            drawn = pool[moved.get(j, j)]
+            moved[j] = moved.get(i, i)
+            if drawn.peer not in exclude:
+                found.append(drawn)
+        return found
 
     @property
     def partial(self) -> bool:
@@ -120,10 +132,14 @@ class View:
 
     def next_partner(self) -> Entry | None:
         """The next member of a shuffled round robin: within one lap everybody is visited once, suspects too."""
-        if not self._lap:
-            self._lap = list(self._members)
-            self._entropy.shuffle(self._lap)
-        return self._members[self._lap.pop()] if self._lap else None
+        while self._members:
+            if not self._lap:
+                self._lap = list(self._members.values())
+                self._entropy.shuffle(self._lap)
+            entry = self._lap.pop()
+            if self._members.get(entry.descriptor.peer) is entry:
+                return entry
+        return None
 
     def random_dead(self) -> Entry | None:
         """A peer taken for dead (not one that left): whoever was cut off may have come back."""
@@ -173,16 +189,23 @@ class View:
             outcome = Learned.REBORN
         if not self._make_room(exchangeable):
             return Learned.NOTHING
-        self._members[peer] = Entry(descriptor, Liveness.ALIVE, descriptor.incarnation, now, float("-inf"))
-        self._lap.insert(self._entropy.below(len(self._lap) + 1), peer)
-        self._alive = None
+        entry = Entry(descriptor, Liveness.ALIVE, descriptor.incarnation, now, float("-inf"))
+        self._members[peer] = entry
+        if len(self._lap) > 2 * self._capacity:  # mostly of those that have left since
+            self._lap = [e for e in self._lap if self._members.get(e.descriptor.peer) is e]
+        self._lap.insert(self._entropy.below(len(self._lap) + 1), entry)
+        self._expires = min(self._expires, descriptor.expires)
+        self._count_in(descriptor)
         return outcome
 
     def set_state(self, entry: Entry, state: Liveness, incarnation: int, now: float) -> None:
         """Take on a new belief; the dead and those that left become tombstones."""
         entry.state, entry.incarnation, entry.since = state, incarnation, now
-        self._alive = None
         peer = entry.descriptor.peer
+        if state is Liveness.ALIVE and peer in self._members:
+            self._count_in(entry.descriptor)
+        else:
+            self._count_out(peer)
         if state in (Liveness.DEAD, Liveness.LEFT) and peer in self._members:
             self._remove(peer)
             if len(self._tombstones) >= self._capacity:
@@ -191,20 +214,23 @@ class View:
 
     def expire(self, now: float) -> list[PeerId]:
         """Drop what has expired; returns the members dropped."""
+        if self._expires + CLOCK_TOLERANCE_S >= now:
+            return []
         dropped = [peer for peer, entry in self._members.items() if expired(entry.descriptor, now)]
         for peer in dropped:
             self._remove(peer)
         for peer in [p for p, entry in self._tombstones.items() if expired(entry.descriptor, now)]:
             del self._tombstones[peer]
-        if len(self._members) <= PARTIAL_UNTIL * self._capacity:
-            self._partial = False
+        self._expires = min((entry.descriptor.expires for entry in self.entries()), default=float("inf"))
         return dropped
 
     def _refresh(self, known: Entry, descriptor: Descriptor, now: float) -> Learned:
         if not descriptor.supersedes(known.descriptor):
             return Learned.NOTHING
         known.descriptor = descriptor
-        self._alive = None
+        self._expires = min(self._expires, descriptor.expires)
+        if known.state is Liveness.ALIVE:
+            self._count_in(descriptor)
         if descriptor.incarnation <= known.incarnation:
             return Learned.REFRESHED
         self.set_state(known, Liveness.ALIVE, descriptor.incarnation, now)
@@ -225,6 +251,20 @@ class View:
 
     def _remove(self, peer: PeerId) -> None:
         del self._members[peer]
-        if peer in self._lap:
-            self._lap.remove(peer)
-        self._alive = None
+        self._count_out(peer)
+        if len(self._members) <= PARTIAL_UNTIL * self._capacity:
+            self._partial = False
+
+    def _count_in(self, descriptor: Descriptor) -> None:
+        """The member is alive, and this is its descriptor now."""
+        at = bisect_left(self._alive_ids, descriptor.peer)
+        if at < len(self._alive_ids) and self._alive_ids[at] == descriptor.peer:
+            self._alive[at] = descriptor
+        else:
+            self._alive_ids.insert(at, descriptor.peer)
+            self._alive.insert(at, descriptor)
+
+    def _count_out(self, peer: PeerId) -> None:
+        at = bisect_left(self._alive_ids, peer)
+        if at < len(self._alive_ids) and self._alive_ids[at] == peer:
+            del self._alive_ids[at], self._alive[at]
