@@ -62,8 +62,8 @@ class Absorb:
         """Vector and keystreams."""
         return self.encoding.nbytes * (1 + len(self.partial.seeds[0]))
 
-    def run(self) -> Opened:
-        """Open, then add."""
+    def open(self) -> Opened:
+        """The seeds addressed to this node."""
         own = self.keyring.signing.peer_id
         opened = []
         for seed in self.partial.seeds[0]:
@@ -79,11 +79,16 @@ class Absorb:
             except Refused as error:
                 raise Refused(Refusal.BAD_SEEDS, "a seed cannot be opened") from error
             opened.append((seed.contributor, secret))
+        return Opened(tuple(opened))
+
+    def run(self) -> Opened:
+        """Open, then add."""
+        opened = self.open()
         vector = np.frombuffer(self.partial.vector, dtype=self.encoding.dtype)
-        secrets = [secret for _, secret in opened]
+        secrets = [secret for _, secret in opened.seeds]
         add_masks(self.accumulator.vector, [], secrets, vector=vector, fresh=self.accumulator.empty)
         self.accumulator.empty = False
-        return Opened(tuple(opened))
+        return opened
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,9 +141,9 @@ class Mask:
         """One keystream per trustee."""
         return int(self.accumulator.nbytes * (1 + len(self.seeds)))
 
-    def run(self) -> tuple[SealedSeed, ...]:
-        """Seal, then mask."""
-        sealed = tuple(
+    def seal(self) -> tuple[SealedSeed, ...]:
+        """Every seed for its trustee."""
+        return tuple(
             SealedSeed(
                 self.contributor,
                 seal_seed(
@@ -153,5 +158,9 @@ class Mask:
             )
             for trustee, seed in zip(self.trustees, self.seeds, strict=True)
         )
+
+    def run(self) -> tuple[SealedSeed, ...]:
+        """Seal, then mask."""
+        sealed = self.seal()
         add_masks(self.accumulator, list(self.seeds), [])
         return sealed

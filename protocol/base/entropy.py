@@ -26,12 +26,13 @@ class Entropy(ABC):
         if bound < 1:
             raise ValueError("bound must be at least 1")
         bits = (bound - 1).bit_length()
-        size = (bits + 7) // 8
-        while bits:
-            draw = int.from_bytes(self.token(size), "little") & ((1 << bits) - 1)
+        if not bits:
+            return 0
+        size, mask, token = (bits + 7) // 8, (1 << bits) - 1, self.token
+        while True:
+            draw = int.from_bytes(token(size), "little") & mask
             if draw < bound:
                 return draw
-        return 0
 
     def uniform(self) -> float:
         """A uniform float in ``[0, 1)`` with 53 random bits."""
@@ -78,14 +79,14 @@ class SeededEntropy(Entropy):
 
     def token(self, length: int) -> bytes:
         """``length`` bytes of the seeded stream."""
-        if len(self._pool) - self._used < length:
+        used = self._used
+        if len(self._pool) - used < length:
             material = self._seed + b"|" + str(self._block).encode()
-            self._pool = self._pool[self._used :] + hashlib.shake_256(material).digest(max(4096, length))
-            self._used = 0
+            self._pool = self._pool[used:] + hashlib.shake_256(material).digest(max(4096, length))
+            used = 0
             self._block += 1
-        out = self._pool[self._used : self._used + length]
-        self._used += length
-        return out
+        self._used = used + length
+        return self._pool[used : used + length]
 
     def fork(self, label: bytes | int | str) -> "SeededEntropy":
         """An independent stream named by ``label``."""

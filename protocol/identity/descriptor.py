@@ -26,7 +26,7 @@ from protocol.identity.sealing import seal
 MAX_CAPABILITY = 32
 _VERSION = 1
 _TAG = b"susurrus descriptor v1\0"
-_CACHED = 1024
+KEPT = 1024
 """Verified descriptors kept: a few times a full membership view, at most 4 MB."""
 
 
@@ -173,11 +173,15 @@ class DescriptorVerifier:
     lists exist, and may be replaced at any time.
     """
 
-    def __init__(self, authority_key: bytes) -> None:
+    def __init__(self, authority_key: bytes, kept: int = KEPT) -> None:
+        """``kept``: verified descriptors kept."""
         self.authority_key = bytes(authority_key)
         self.network = network_id(self.authority_key)
         self.revoked: frozenset[bytes] = frozenset()
-        self._verified: dict[bytes, Descriptor] = {}  # by raw: a dict compares whole keys, so a digest adds nothing
+        self._kept = kept
+        self._verified: dict[bytes, tuple[Descriptor, float, float]] = {}
+        """By raw text (a dict compares whole keys, so a digest adds nothing): what it says, and from when to when all
+        its times hold."""
 
     def verify(self, raw: bytes, now: float) -> Descriptor:
         """The descriptor, now known to be a current member's own word.
@@ -185,9 +189,12 @@ class DescriptorVerifier:
         Raises ``Refused``: ``MALFORMED``, ``OVERSIZED``, ``VERSION``, ``BAD_SIGNATURE``, ``BAD_SEAL`` (nothing can be
         sealed to its KEM key here), ``NOT_A_MEMBER``, ``CERTIFICATE_EXPIRED``, ``DESCRIPTOR_EXPIRED``.
         """
-        descriptor = self._verified.get(raw := bytes(raw))
-        fresh = descriptor is None
-        if descriptor is None:
+        known = self._verified.get(raw := bytes(raw))
+        if known is not None and known[1] <= now <= known[2] and not self.revoked:
+            return known[0]
+        if known is not None:
+            descriptor = known[0]
+        else:
             descriptor = parse_descriptor(raw)
             self._check_forever(descriptor)
         if descriptor.peer in self.revoked or descriptor.chain.token.token_key in self.revoked:
@@ -195,7 +202,7 @@ class DescriptorVerifier:
         check_chain_time(descriptor.chain, now)
         if now > descriptor.expires + CLOCK_TOLERANCE_S or now + CLOCK_TOLERANCE_S < descriptor.issued:
             raise Refused(Refusal.DESCRIPTOR_EXPIRED)
-        if fresh:
+        if known is None:
             self._remember(descriptor)
         return descriptor
 
@@ -207,8 +214,7 @@ class DescriptorVerifier:
         """What time does not change, cheapest first: chain of the right network, signature, a usable KEM key."""
         if descriptor.chain.authority_key != self.authority_key:
             raise Refused(Refusal.NOT_A_MEMBER, "another network's certificate")
-        signed = descriptor.raw[:-SIGNATURE_BYTES]
-        self.check_signature(descriptor.signing_key, descriptor.raw[-SIGNATURE_BYTES:], _TAG + signed)
+        self._check_own_signature(descriptor)
         check_chain(descriptor.chain, self.authority_key, descriptor.signing_key)
         try:
             # A key of low order, or of a suite that this machine lacks, would else fail later, in every message to it.
@@ -216,7 +222,13 @@ class DescriptorVerifier:
         except ConfigurationError as error:
             raise Refused(Refusal.BAD_SEAL, "its KEM suite is not available here") from error
 
+    def _check_own_signature(self, descriptor: Descriptor) -> None:
+        raw = descriptor.raw
+        self.check_signature(descriptor.signing_key, raw[-SIGNATURE_BYTES:], _TAG + raw[:-SIGNATURE_BYTES])
+
     def _remember(self, descriptor: Descriptor) -> None:
-        while len(self._verified) >= _CACHED:
+        while len(self._verified) >= self._kept:
             self._verified.pop(next(iter(self._verified)), None)
-        self._verified[descriptor.raw] = descriptor
+        chain = descriptor.chain
+        begins = max(descriptor.issued, chain.issued) - CLOCK_TOLERANCE_S
+        self._verified[descriptor.raw] = descriptor, begins, min(descriptor.expires, chain.expires) + CLOCK_TOLERANCE_S

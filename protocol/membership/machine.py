@@ -128,8 +128,10 @@ class Membership:
     def heard(self, sender: Descriptor, now: float) -> list[Effect]:
         """An authentic message of ``sender`` arrived, whatever its kind."""
         self._wake(now)
-        self._learn(sender, now, [])
         entry = self._view.entry(sender.peer)
+        if entry is None or entry.descriptor is not sender:
+            self._learn(sender, now, [])
+            entry = self._view.entry(sender.peer)
         if entry is not None:
             entry.heard_at = now
         self._detector.heard(sender.peer)
@@ -398,8 +400,9 @@ class Membership:
 
     def _wake(self, now: float) -> None:
         """Time that this peer slept through (suspended, or starved of CPU) is not held against others."""
-        slept = now - max(self._clock, self.next_deadline()[0])
         grace = self._settings.probe_timeout_s
-        if slept > grace:
-            self._detector.postpone(slept + grace)
+        if now - self._clock > grace:
+            slept = now - max(self._clock, self.next_deadline()[0])
+            if slept > grace:
+                self._detector.postpone(slept + grace)
         self._clock = max(self._clock, now)

@@ -175,9 +175,11 @@ class View:
         were are removed from the list.
         """
         peer = descriptor.peer
+        known = self._members.get(peer)
+        if known is not None and known.descriptor is descriptor:
+            return Learned.NOTHING
         if peer == self._own or expired(descriptor, now):
             return Learned.NOTHING
-        known = self._members.get(peer)
         if known is not None:
             return self._refresh(known, descriptor, now)
         outcome = Learned.NEW

@@ -123,6 +123,8 @@ class Catalogue:
 
     def hear_of(self, sender: Descriptor, known: tuple[TaskId, ...], now: float) -> list[Effect]:
         """A peer holds these tasks: ask for those that this peer does not hold."""
+        if all(task in self._entries for task in known):
+            return []
         self._asked_tasks = {t: asked for t, asked in self._asked_tasks.items() if asked[1] > now}
         of_this_one = sum(peer == sender.peer for peer, _ in self._asked_tasks.values())
         room = min(MAX_TASKS - len(self._entries) - len(self._asked_tasks), MAX_ASKED_OF_ONE - of_this_one)

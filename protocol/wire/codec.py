@@ -174,6 +174,12 @@ def kind_name(message: Message) -> str:
     return _NAMES[type(message)]
 
 
+def padded(fields_bytes: int) -> int:
+    """Bytes of an encoded message without bulk whose packed fields have so many bytes."""
+    size = _PREFIX.size + fields_bytes
+    return size + -size % ALIGNMENT
+
+
 def encode(message: Message) -> tuple[bytes, Buffer]:
     """(head, bulk) whose concatenation is the plaintext; the bulk is the message's own buffer, uncopied, or ``b""``.
 
@@ -184,8 +190,7 @@ def encode(message: Message) -> tuple[bytes, Buffer]:
         raise ValueError(f"{type(message).__name__} is not a message")
     tails: list[Buffer] = []
     head = f.pack(kind.field.write(message, tails))
-    padding = -(_PREFIX.size + len(head)) % ALIGNMENT
-    whole = _PREFIX.pack(len(head), kind.tag) + head + bytes(padding)
+    whole = (_PREFIX.pack(len(head), kind.tag) + head).ljust(padded(len(head)), b"\0")
     tail = tails[0] if tails else b""
     if len(whole) + len(tail) > kind.limit:
         raise ValueError(f"{_NAMES[kind.cls]} of {len(whole) + len(tail)} bytes; at most {kind.limit} are allowed")

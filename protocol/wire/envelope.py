@@ -60,6 +60,9 @@ _SIGNATURE_TAG = b"susurrus envelope v1\0"
 _FIXED = struct.Struct(">4sBBH16s16s16s16sQQ")
 """Magic, version, suite, length of the descriptor, network, sender, recipient, message id, KEM epoch, expiry (ms)."""
 
+HEADER_BYTES = _FIXED.size
+"""Of a header without a descriptor."""
+
 Lookup = Callable[[PeerId], Descriptor | None]
 
 

@@ -4,9 +4,8 @@ import pytest
 
 from protocol.base.errors import ConfigurationError, Refusal, Refused
 from protocol.base.limits import CLOCK_TOLERANCE_S, MAX_DESCRIPTOR
-from protocol.identity import descriptor as module
 from protocol.identity.admission import admit
-from protocol.identity.descriptor import make_descriptor, parse_descriptor
+from protocol.identity.descriptor import DescriptorVerifier, make_descriptor, parse_descriptor
 from protocol.identity.keys import KemSuite, hybrid_available
 
 NOW = 1_700_000_000.0
@@ -108,16 +107,16 @@ def test_revocation_hook(world):
     assert reason(world.verifier.verify, made.raw, NOW) is Refusal.NOT_A_MEMBER
 
 
-def test_cache_is_bounded_and_holds_only_what_verified(world, monkeypatch):
-    monkeypatch.setattr(module, "_CACHED", 4)
+def test_cache_is_bounded_and_holds_only_what_verified(world):
+    verifier = DescriptorVerifier(world.verifier.authority_key, kept=4)
     ring = world.ring()
     for incarnation in range(9):
-        world.verifier.verify(world.descriptor(ring, incarnation=incarnation).raw, NOW)
-    assert len(world.verifier._verified) == 4
+        verifier.verify(world.descriptor(ring, incarnation=incarnation).raw, NOW)
+    assert len(verifier._verified) == 4
     bad = world.descriptor(ring, incarnation=99).raw[:-1] + b"\0"
     with pytest.raises(Refused):
-        world.verifier.verify(bad, NOW)
-    assert bad not in world.verifier._verified
+        verifier.verify(bad, NOW)
+    assert bad not in verifier._verified
 
 
 def test_unusable_kem_key(world):
