@@ -10,6 +10,7 @@ from protocol.aggregation.phases import Place, advance
 from protocol.aggregation.ports import Ports
 from protocol.aggregation.round import Child, Round
 from protocol.aggregation.shape import child_caps, position, split
+from protocol.base.ids import PeerId
 from protocol.base.limits import MAX_INLINE_STATE
 from protocol.effects import Effect, Send
 from protocol.identity.descriptor import Descriptor
@@ -25,7 +26,7 @@ def open_places(ports: Ports, state: Round, low: int, high: int) -> None:
     if not caps:
         return
     above = {a.peer for a in state.ancestors}  # they stand in somebody's slice, but cannot be invited
-    places = (position(state.id, d.peer) for d in ports.members() if d.peer not in above)
+    places = (_position(state, d.peer) for d in ports.members() if d.peer not in above)
     known = sorted(p for p in places if low <= p < high)
     for cap, (start, end) in zip(caps, split(low, high, known, caps), strict=True):
         state.children.append(Child(cap, start, end))
@@ -81,7 +82,7 @@ def vacate(ports: Ports, state: Round, child: Child, now: float) -> list[Effect]
 
 def _candidate(ports: Ports, state: Round, child: Child) -> Descriptor | None:
     barred = {a.peer for a in state.ancestors} | state.tried
-    places = [(position(state.id, d.peer), d) for d in ports.members() if d.peer not in barred]
+    places = [(_position(state, d.peer), d) for d in ports.members() if d.peer not in barred]
     low = min(c.low for c in state.children)
     high = max(c.high for c in state.children)
     for start, end in ((child.low, child.high), (low, high)):
@@ -89,3 +90,10 @@ def _candidate(ports: Ports, state: Round, child: Child) -> Descriptor | None:
         if inside:
             return ports.entropy.choice(inside)
     return None
+
+
+def _position(state: Round, peer: PeerId) -> int:
+    """``position``, hashed once per round and peer."""
+    if (known := state.positions.get(peer)) is None:
+        known = state.positions[peer] = position(state.id, peer)
+    return known

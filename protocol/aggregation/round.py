@@ -95,6 +95,8 @@ class Round:
     phase: Phase = Phase.GATHERING
     recording: Recording | None = None
     tried: set[PeerId] = field(default_factory=set)
+    positions: dict[PeerId, int] = field(default_factory=dict)
+    """Where members stand in this round's ring, as far as that was asked for."""
 
     @property
     def threshold(self) -> int:

@@ -61,6 +61,8 @@ class SimulatedPeer:
     """Work takes this many times as long as ``Costs`` say."""
     skew: float = 0.0
     """Seconds by which its clock is ahead of the world's."""
+    gone: bool = False
+    """It never starts again."""
     online_since: float = 0.0
     online_s: float = 0.0
     """In earlier lives."""

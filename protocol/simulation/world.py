@@ -152,8 +152,8 @@ class World:
     # --- lives ------------------------------------------------------------------------------------------------
 
     def start(self, peer: SimulatedPeer, *, keep_disk: bool = True) -> None:
-        """Start or restart a peer, if it does not run.  Without its disk it comes back as somebody new."""
-        if peer.node is not None:
+        """Start or restart a peer, if it does not run and may.  Without its disk it comes back as somebody new."""
+        if peer.node is not None or peer.gone:
             return
         if not keep_disk:
             peer.disk = Disk()
