@@ -52,7 +52,8 @@ class Node:
         self.tasks = Catalogue(surroundings.application, surroundings.entropy, surroundings.settings)
         ports = Ports(
             own=lambda: self.descriptor,
-            members=self.membership.alive,
+            members=self.membership.within_reach,
+            talked_with=self.membership.talked_with,
             lost=self._lost,
             keyring=surroundings.keyring,
             network=self.network,
@@ -174,7 +175,7 @@ class Node:
             case m.Walk():
                 return self._walk(sender, message, now)
             case m.WalkAck():
-                members = self.membership.alive()
+                members = self.membership.companions()
                 entries = self.tasks.entries()
                 return [e for entry in entries for e in entry.walks.on_ack(sender.peer, message, members, now)]
 
@@ -210,7 +211,7 @@ class Node:
     def _send_failed(self, to: PeerId, message: m.Message, now: float) -> list[Effect]:
         effects = self.membership.send_failed(to, now)
         if isinstance(message, m.Walk):
-            members = [d for d in self.membership.alive() if d.peer != to]
+            members = [d for d in self.membership.companions() if d.peer != to]
             for entry in self.tasks.entries():
                 effects += entry.walks.on_send_failed(message, members, now)
             return effects
@@ -254,7 +255,7 @@ class Node:
         self._stopping = True
         effects = self.rounds.leave(now)
         effects += self._outcomes(now)
-        members = self.membership.alive()
+        members = self.membership.companions()
         for entry in self.tasks.entries():
             effects += entry.walks.leave(members, now)
         return effects + self.membership.leave(now)
@@ -267,7 +268,8 @@ class Node:
             effects += self._sign(self.membership.incarnation, now)
         effects += self.membership.tick(now, self.tasks.heads(now), self.tasks.ids())
         effects += self.rounds.tick(now)
-        members, size = self.membership.alive(), self.membership.size_estimate()
+        busy, size = any(e.walks.busy for e in self.tasks.entries()), self.membership.size_estimate()
+        members = self.membership.companions() if busy else []
         for entry in self.tasks.entries():
             able = self.tasks.able(entry) and not self._stopping
             effects += entry.walks.tick(members, size, able, now)
@@ -288,7 +290,7 @@ class Node:
             outcome = self.rounds.outcomes.pop(0)
             entry = self.tasks.get(outcome.task)
             if entry is not None:
-                effects += entry.walks.ended(outcome.model, outcome.published, self.membership.alive(), now)
+                effects += entry.walks.ended(outcome.model, outcome.published, self.membership.companions(), now)
         return effects
 
     def _start_rounds(self, entry: Entry, now: float) -> list[Effect]:
@@ -300,7 +302,7 @@ class Node:
                 return effects
             task = entry.task
             if not self.tasks.able(entry):  # its user has said no since, or will not contribute to what he introduced
-                effects += entry.walks.pass_on(model, self.membership.alive(), now)
+                effects += entry.walks.pass_on(model, self.membership.companions(), now)
                 continue
             if self.rounds.spent(task, model):  # merging has led to no other model: there may be none yet
                 effects += entry.walks.sidestep(model)

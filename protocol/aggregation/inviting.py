@@ -87,8 +87,10 @@ def _candidate(ports: Ports, state: Round, child: Child) -> Descriptor | None:
     high = max(c.high for c in state.children)
     for start, end in ((child.low, child.high), (low, high)):
         inside = [d for p, d in places if start <= p < end]
+        # Setting up a connection may take longer than an answer, and fail: those go first to whom one stands.
+        near = [d for d in inside if ports.talked_with(d.peer)]
         if inside:
-            return ports.entropy.choice(inside)
+            return ports.entropy.choice(near or inside)
     return None
 
 

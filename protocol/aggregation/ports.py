@@ -22,7 +22,9 @@ class Ports:
     own: Callable[[], Descriptor]
     """This peer's current descriptor."""
     members: Callable[[], list[Descriptor]]
-    """Peers believed alive, without this one, in a fixed order."""
+    """Peers believed alive and within reach, without this one, in a fixed order."""
+    talked_with: Callable[[PeerId], bool]
+    """Whether a message of this peer has come lately, so that one to it will arrive."""
     lost: Callable[[Descriptor], bool]
     """Whether the peer that had this descriptor is no longer held for alive, or has restarted since: nothing more of a
     round is to be expected of it."""

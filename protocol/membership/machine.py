@@ -23,6 +23,7 @@ from protocol.identity.descriptor import Descriptor, DescriptorVerifier
 from protocol.membership.bulletin import Bulletin
 from protocol.membership.detector import Detector, Probe, draw_nonce
 from protocol.membership.dialling import Dialler
+from protocol.membership.reach import Contact, Reach
 from protocol.membership.view import Entry, Learned, Liveness, View
 from protocol.wire.messages import Gossip, GossipReply, Head, Leave, Ping, Pong, ProbeRequest, Rumour
 
@@ -34,6 +35,8 @@ MAX_URGENT = 4
 """Peers to be greeted at once instead of in their turn."""
 LEAVE_FANOUT = 16
 """Peers that are told of a leave at first hand."""
+REMEMBERED_PER_MEMBER = 4
+"""Peers whose reach is remembered, as a multiple of the view's capacity."""
 MAX_INCARNATION = 2**62
 """Rumours above this are nonsense; leaves room to count on."""
 
@@ -51,6 +54,7 @@ class Membership:
         self._detector = Detector(settings, entropy)
         self._bulletin = Bulletin(own, self._view, settings)
         self._dialler = Dialler(settings)
+        self._reach = Reach(REMEMBERED_PER_MEMBER * settings.view_capacity)
         self._urgent: list[PeerId] = []
         self._clock = now
         """The latest ``now`` of any call."""
@@ -77,6 +81,18 @@ class Membership:
     def alive(self) -> list[Descriptor]:
         """The other peers that are alive (suspects are left out) in id order."""
         return list(self._view.alive())
+
+    def within_reach(self) -> list[Descriptor]:
+        """Those of ``alive`` to whom this peer has not just failed to talk."""
+        return [d for d in self._view.alive() if self._reach.to(d.peer, self._clock) is not Contact.CLOSED]
+
+    def companions(self) -> list[Descriptor]:
+        """Those of ``alive`` with whom this peer talks; while there are none, those within reach."""
+        return [d for d in self._view.alive() if self.talked_with(d.peer)] or self.within_reach()
+
+    def talked_with(self, peer: PeerId) -> bool:
+        """Whether this peer has heard from it directly, and missed nothing since."""
+        return self._reach.to(peer, self._clock) is Contact.OPEN
 
     def sample(self, count: int, exclude: Container[PeerId] = ()) -> list[Descriptor]:
         """Up to ``count`` different alive peers not in ``exclude``, near uniform over the network."""
@@ -134,6 +150,7 @@ class Membership:
             entry = self._view.entry(sender.peer)
         if entry is not None:
             entry.heard_at = now
+        self._reach.heard(sender.peer, now)
         self._detector.heard(sender.peer)
         return []
 
@@ -146,7 +163,10 @@ class Membership:
             return []
         probe = self._detector.probe_of(peer)
         if probe is None:
-            self._greet_soon(peer)
+            if self.talked_with(peer):
+                self._greet_soon(peer)
+            else:
+                self._reach.missed(peer, now)
             return []
         return [] if probe.helpers or probe.heard else self._ask_others(probe, now)
 
@@ -197,6 +217,8 @@ class Membership:
         probe = self._detector.probe_of(message.subject)
         if probe is not None and probe.nonce == message.nonce and sender.peer in (probe.target, *probe.helpers):
             probe.heard = True
+            if sender.peer != probe.target:
+                self._reach.vouched(probe.target, now)
             entry = self._view.entry(probe.target)
             if entry is not None:
                 entry.heard_at = now
@@ -260,7 +282,7 @@ class Membership:
         for peer in self._view.expire(now):
             self._detector.forget(peer)
         effects: list[Effect] = []
-        partner = self._view.next_partner()
+        partner = self._view.next_partner(lambda peer: not self._reach.hopeless(peer, now))
         if partner is not None:
             effects += self._exchange(partner, now, heads, tasks)
         dead = self._view.random_dead() if self._periods % RECONNECT_PERIODS == 0 else None
@@ -321,6 +343,7 @@ class Membership:
         match self._view.learn(descriptor, now, exchangeable):
             case Learned.REBORN:
                 self._detector.forget(peer)
+                self._reach.moved(peer)
                 self._bulletin.drop(peer)
                 self._bulletin.announce(peer)
             case Learned.NEW | Learned.REFRESHED if not self._view.partial:
@@ -377,15 +400,28 @@ class Membership:
         entry = self._view.member(probe.target)
         if entry is None or entry.state is Liveness.SUSPECT:
             return []
-        helpers = [] if probe.helpers else self._view.sample(self._settings.indirect_probes, {probe.target})
+        self._reach.missed(probe.target, now)
+        helpers = [] if probe.helpers else self._helpers(probe.target, now)
         if helpers:
             self._detector.ask(probe, tuple(helper.peer for helper in helpers), now)
             request = ProbeRequest(probe.nonce, probe.target, entry.descriptor.raw)
             return [Send(helper, request) for helper in helpers]
         self._detector.answered(probe.target, probe.nonce)
+        if self._view.partial and not self._reach.ever(probe.target):
+            self._view.give_up(probe.target)  # nothing says that it could ever be reached from here: others know better
+            return []
+        if not self._reach.strike(probe.target):
+            return []
         self._believe(entry, Liveness.SUSPECT, entry.incarnation, now)
         self._greet_soon(probe.target)  # a last message, which tells it that it is suspected
         return []
+
+    def _helpers(self, target: PeerId, now: float) -> list[Descriptor]:
+        """Whom to ask: those first who are sure to be reached."""
+        drawn = self._view.sample(len(self._view), {target})
+        near = [d for d in drawn if self._reach.to(d.peer, now) is Contact.OPEN]
+        others = [d for d in drawn if self._reach.to(d.peer, now) is Contact.UNTRIED]
+        return (near + others)[: self._settings.indirect_probes]
 
     def _conclude(self, peer: PeerId, now: float) -> None:
         """A suspect's time is up."""

@@ -12,7 +12,7 @@ J. Network and Systems Management 13(2), 2005).  In-degrees stay close to the ca
 """
 
 from bisect import bisect_left
-from collections.abc import Container, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
 from enum import Enum, IntEnum, auto
 
@@ -130,15 +130,23 @@ class View:
         """Whether the network is larger than the view."""
         return self._partial
 
-    def next_partner(self) -> Entry | None:
-        """The next member of a shuffled round robin: within one lap everybody is visited once, suspects too."""
+    def next_partner(self, wanted: Callable[[PeerId], bool] = lambda peer: True) -> Entry | None:
+        """The next member of a shuffled round robin: within one lap everybody is visited once, suspects too.
+
+        Those not ``wanted`` are passed over, unless nobody else is left of the lap.
+        """
+        passed_over: Entry | None = None
         while self._members:
             if not self._lap:
+                if passed_over is not None:
+                    return passed_over
                 self._lap = list(self._members.values())
                 self._entropy.shuffle(self._lap)
             entry = self._lap.pop()
             if self._members.get(entry.descriptor.peer) is entry:
-                return entry
+                if wanted(entry.descriptor.peer):
+                    return entry
+                passed_over = entry
         return None
 
     def random_dead(self) -> Entry | None:
@@ -213,6 +221,11 @@ class View:
             if len(self._tombstones) >= self._capacity:
                 del self._tombstones[next(iter(self._tombstones))]
             self._tombstones[peer] = entry
+
+    def give_up(self, peer: PeerId) -> None:
+        """Drop a member without a word: its place is better used for another."""
+        if peer in self._members:
+            self._remove(peer)
 
     def expire(self, now: float) -> list[PeerId]:
         """Drop what has expired; returns the members dropped."""

@@ -252,8 +252,8 @@ class World:
 
     def _carry_out(self, peer: SimulatedPeer, effect: Effect) -> None:
         match effect:
-            case Send(to, message):
-                self._send(peer, to.peer, message)
+            case Send(to, message, ttl):
+                self._send(peer, to.peer, message, ttl)
             case Report(item):
                 for observer in self.observers:
                     observer.reported(self, peer, item)
@@ -302,7 +302,7 @@ class World:
 
     # --- messages ---------------------------------------------------------------------------------------------
 
-    def _send(self, peer: SimulatedPeer, to: PeerId, message: Message) -> None:
+    def _send(self, peer: SimulatedPeer, to: PeerId, message: Message, ttl: float) -> None:
         assert peer.node is not None, "only a running peer sends"
         nbytes = envelope_bytes(message)
         for observer in self.observers:
@@ -312,8 +312,10 @@ class World:
         if delivery is None:
             leaves = self.now + self.making.costs.message(nbytes) * peer.slow
             delivery = self.network.send(leaves, peer.index, recipient.index, nbytes)
-        if delivery.failed_at is not None:
-            self.at(delivery.failed_at, self._failed, peer, peer.life, to, message)
+        gives_up = self.now + ttl
+        if delivery.failed_at is not None or (delivery.arrivals and delivery.arrivals[0] > gives_up):
+            failed_at = gives_up if delivery.failed_at is None else min(delivery.failed_at, gives_up)
+            self.at(failed_at, self._failed, peer, peer.life, to, message)
             return
         sender, plaintext = peer.node.descriptor, None
         if self.making.exact_cryptography:  # what leaves is a copy, as on a real wire
@@ -321,17 +323,24 @@ class World:
             plaintext = bytes(head) + bytes(tail)
         work = self.making.costs.message(nbytes) * recipient.slow
         for arrival in delivery.arrivals:
-            self.at(arrival + work, self._arrive, peer, peer.life, sender, to, message, plaintext)
+            self.at(arrival + work, self._arrive, peer, peer.life, sender, to, message, plaintext, gives_up)
 
     def _arrive(
-        self, peer: SimulatedPeer, life: int, sender: Descriptor, to: PeerId, message: Message, plaintext: bytes | None
+        self,
+        peer: SimulatedPeer,
+        life: int,
+        sender: Descriptor,
+        to: PeerId,
+        message: Message,
+        plaintext: bytes | None,
+        gives_up: float,
     ) -> None:
         recipient = self.peers[self.index_of[to]]
         if recipient.node is not None and recipient.id == to:
             self.handle(recipient, MessageReceived(sender, message if plaintext is None else codec.decode(plaintext)))
         else:  # nobody is there, or somebody else
             failed_at = self.network.no_answer(self.now).failed_at
-            self.at(self.now if failed_at is None else failed_at, self._failed, peer, life, to, message)
+            self.at(max(self.now, min(gives_up, failed_at or gives_up)), self._failed, peer, life, to, message)
 
     def _failed(self, peer: SimulatedPeer, life: int, to: PeerId, message: Message) -> None:
         if peer.life == life:
