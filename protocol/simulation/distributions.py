@@ -25,6 +25,8 @@ MAX_BINS = 100_000
 """Bins of a histogram that a user gives."""
 MAX_SIGMA = 10.0
 """Beyond it the mean of a lognormal is more than 10**21 medians."""
+MAX_PARAMETER = 1e15
+"""In any unit more than is meant."""
 BLOCK = 1024
 """Draws that a sampler takes from its stream at once, if not told otherwise."""
 
@@ -190,13 +192,13 @@ class Histogram(Distribution):
 
     def draw(self, rng: Generator, size: int) -> NDArray[np.float64]:
         values, weights, sums, _ = self._arrays
-        mark = rng.random(size) * sums[-1]
+        mark = np.minimum(rng.random(size) * sums[-1], np.nextafter(sums[-1], 0))
         bins = np.searchsorted(sums, mark, side="right")
         found: NDArray[np.float64] = values[bins] + self.width * (1 - (sums[bins] - mark) / weights[bins])
         return found
 
     def quantile(self, share: float) -> float:
-        mark = share * self._sums[-1]
+        mark = min(share * self._sums[-1], math.nextafter(self._sums[-1], 0))
         i = bisect_right(self._sums, mark)
         return self.values[i] + self.width * (1 - (self._sums[i] - mark) / self.weights[i])
 
@@ -259,18 +261,18 @@ def field_of(
 def _of_kind(kind: str, table: Table) -> Distribution:
     match kind:
         case "constant":
-            return Constant(table.number("value"))
+            return Constant(table.number("value", most=MAX_PARAMETER))
         case "uniform":
-            low, high = table.number("low"), table.number("high")
+            low, high = table.number("low", most=MAX_PARAMETER), table.number("high", most=MAX_PARAMETER)
             if table.ok and low > high:
                 table.say(f"{table.place} has low = {low:g} above high = {high:g}")
             return Uniform(low, high)
         case "exponential":
-            return Exponential(table.number("mean"))
+            return Exponential(table.number("mean", most=MAX_PARAMETER))
         case "lognormal":
-            return Lognormal(table.number("median"), table.number("sigma", most=MAX_SIGMA))
+            return Lognormal(table.number("median", most=MAX_PARAMETER), table.number("sigma", most=MAX_SIGMA))
         case "weibull":
-            return Weibull(table.number("scale"), table.number("shape", least=0.1))
+            return Weibull(table.number("scale", most=MAX_PARAMETER), table.number("shape", least=0.1, most=100.0))
         case _:
             return _histogram(table)
 
@@ -278,13 +280,13 @@ def _of_kind(kind: str, table: Table) -> Distribution:
 def _histogram(table: Table) -> Distribution:
     values = table.numbers("values", longest=MAX_BINS)
     weights = table.numbers("weights", longest=MAX_BINS)
-    width = table.number("width", 0.0)
+    width = table.number("width", 0.0, most=MAX_PARAMETER)
     if values is None or weights is None:
         return Constant(0.0)
     if len(values) != len(weights):
         table.say(f"{table.place} has {len(values)} values and {len(weights)} weights")
     elif not sum(weights) > 0:
         table.say(f"{table.at('weights')} are all 0")
-    if any(b < a + width or b <= a for a, b in pairwise(values)):
+    if any(b <= a or b - a < width * (1 - 1e-9) for a, b in pairwise(values)):
         table.say(f"{table.at('values')} must grow, by at least width = {width:g} each")
     return Histogram(tuple(values), tuple(weights), width) if table.ok else Constant(0.0)

@@ -135,7 +135,7 @@ class Network:
 
         The world decides at the time of arrival whether the recipient is still there.
         """
-        if not self.connected(sender, recipient):
+        if (self._cuts or self._groups is not None) and not self.connected(sender, recipient):
             return self.no_answer(now)
         model, source, target = self.model, self._peers[sender], self._peers[recipient]
         start = now
