@@ -25,8 +25,6 @@ MAX_BINS = 100_000
 """Bins of a histogram that a user gives."""
 MAX_SIGMA = 10.0
 """Beyond it the mean of a lognormal is more than 10**21 medians."""
-MAX_PARAMETER = 1e15
-"""In any unit more than is meant."""
 BLOCK = 1024
 """Draws that a sampler takes from its stream at once, if not told otherwise."""
 
@@ -261,18 +259,18 @@ def field_of(
 def _of_kind(kind: str, table: Table) -> Distribution:
     match kind:
         case "constant":
-            return Constant(table.number("value", most=MAX_PARAMETER))
+            return Constant(table.number("value"))
         case "uniform":
-            low, high = table.number("low", most=MAX_PARAMETER), table.number("high", most=MAX_PARAMETER)
+            low, high = table.number("low"), table.number("high")
             if table.ok and low > high:
                 table.say(f"{table.place} has low = {low:g} above high = {high:g}")
             return Uniform(low, high)
         case "exponential":
-            return Exponential(table.number("mean", most=MAX_PARAMETER))
+            return Exponential(table.number("mean"))
         case "lognormal":
-            return Lognormal(table.number("median", most=MAX_PARAMETER), table.number("sigma", most=MAX_SIGMA))
+            return Lognormal(table.number("median"), table.number("sigma", most=MAX_SIGMA))
         case "weibull":
-            return Weibull(table.number("scale", most=MAX_PARAMETER), table.number("shape", least=0.1, most=100.0))
+            return Weibull(table.number("scale"), table.number("shape", least=0.1, most=100.0))
         case _:
             return _histogram(table)
 
@@ -280,7 +278,7 @@ def _of_kind(kind: str, table: Table) -> Distribution:
 def _histogram(table: Table) -> Distribution:
     values = table.numbers("values", longest=MAX_BINS)
     weights = table.numbers("weights", longest=MAX_BINS)
-    width = table.number("width", 0.0, most=MAX_PARAMETER)
+    width = table.number("width", 0.0)
     if values is None or weights is None:
         return Constant(0.0)
     if len(values) != len(weights):

@@ -33,7 +33,10 @@ class Delivery(NamedTuple):
     arrivals: tuple[float, ...]
     """Times at which the whole message is with the recipient: none, one, or two (doubled on its way)."""
     failed_at: float | None = None
-    """When the sender learns that the message was not delivered; there is no arrival then."""
+    """When the sender learns that the message was not delivered; there is no arrival then.
+
+    The measured failures include a few of hours: that a sender has less patience is the world's part.
+    """
 
 
 LOST = Delivery(())

@@ -143,6 +143,17 @@ def test_sessions_last_half_an_hour_to_an_hour_with_measured_gaps(phone_days: li
     assert sum(gap < 13 * 60 - 1e-3 for gap in gaps) < 0.01 * len(gaps), "only on days without room for gaps"
 
 
+def test_a_day_has_room_for_so_many_gaps_only() -> None:
+    """Sessions far shorter than usual: fewer and longer ones rather than gaps that would not have been counted."""
+    usual, short = Smartphones(9), Smartphones(9, session_s=Constant(60.0))
+    for peer in range(300):
+        life = until(short, peer, 3 * DAY)
+        assert abs(online(life) - online(until(usual, peer, 3 * DAY))) < DAY, "the same days, placed differently"
+        gaps = [b[0] - a[1] for a, b in pairwise(life)]
+        assert sum(gap < 13 * 60 - 1e-3 for gap in gaps) <= 3
+    assert max(len(until(short, peer, 3 * DAY)) for peer in range(300)) > 60
+
+
 def test_phones_are_online_at_night_mostly_and_local_time_counts() -> None:
     def share(model: Smartphones, hour: float) -> float:
         instant = DAY + (hour - model.start_hour) * HOUR
@@ -151,9 +162,9 @@ def test_phones_are_online_at_night_mostly_and_local_time_counts() -> None:
     here = Smartphones(3, start_hour=20)
     assert share(here, 2.5) > 0.22
     assert share(here, 14.5) < 0.08
-    there = Smartphones(3, start_hour=20, utc_offset_hours=12)
-    assert share(there, 14.5) > 0.22
-    assert share(there, 2.5) < 0.08
+    there = Smartphones(3, start_hour=20, utc_offset_hours=6)
+    assert share(there, 20.5) > 0.22
+    assert share(there, 8.5) < 0.08
     everywhere = Smartphones(3, start_hour=20, utc_spread_hours=24)
     assert abs(share(everywhere, 2.5) - share(everywhere, 14.5)) < 5 * math.sqrt(2 * 0.138 * 0.862 / 1500)
 

@@ -95,7 +95,7 @@ def test_plain_data_names_every_kind() -> None:
     [
         ("fast", ["d must be a table of keys and values, not 'fast'"]),
         (True, ["d must be a table of keys and values, not True"]),
-        (-1, ["d.value must be at least 0 and at most 1e+15, not -1"]),
+        (-1, ["d.value must be at least 0, not -1"]),
         (
             {"median": 1},
             ["d needs kind: one of constant, uniform, exponential, lognormal, weibull, histogram"],
@@ -125,7 +125,7 @@ def test_plain_data_names_every_kind() -> None:
             {"kind": "histogram", "values": [], "weights": [1, -2]},
             [
                 "d.values must be a list of 1 to 100000 numbers",
-                "d.weights must hold numbers that are not negative, not -2",
+                "d.weights must hold numbers from 0 to 1e+15, not -2",
             ],
         ),
     ],
