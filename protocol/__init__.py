@@ -13,6 +13,7 @@ Rooms, lower ones first; a room imports only from rooms above it in this list:
 - ``effects`` and ``events``: what a node may ask for, and all that can happen to it;  ``application``: the user's side
 - ``membership``, ``aggregation``, ``training`` (update, walks): the machines; none of them imports another's state
 - ``surroundings``: what a node is given, and what it remembers;  ``node``: composes the machines
+- ``simulation``: the laboratory, whole networks of nodes under virtual time
 
 SPEC.md describes the protocol as implemented.
 """

@@ -19,6 +19,9 @@ from protocol.simulation.traces import Trace, devices, parse_csv
 
 _BLOCK = 16
 """Draws held ready for each peer: there are many peers, and few sessions of each."""
+_MAX_PER_HOUR = 3600.0
+_LEAST_MEAN_S = 0.001
+"""Of a session, and of the time between two."""
 _MAX_FILES = 100_000
 
 
@@ -110,8 +113,7 @@ def parse(data: object, place: str, seed: int, texts: Mapping[str, str] | None =
     model: ChurnModel = Always()
     match kind:
         case "failures":
-            per_hour = table.number("per_hour")
-            model = Failures(seed, per_hour, _needed(table, "down_s"))
+            model = Failures(seed, table.number("per_hour", most=_MAX_PER_HOUR), _needed(table, "down_s"))
         case "sessions":
             model = Renewal(seed, _needed(table, "on_s"), _needed(table, "off_s"))
         case "smartphones":
@@ -135,6 +137,8 @@ def _needed(table: Table, key: str) -> Distribution:
     found = field_of(table, key, positive=True)
     if found is None:
         table.say(f"{table.place} needs {key}")
+    elif 0 < found.mean < _LEAST_MEAN_S:
+        table.say(f"{table.at(key)} must last {_LEAST_MEAN_S:g} s on average, not {found.mean:g}")
     return found or Constant(1.0)
 
 
@@ -147,7 +151,8 @@ def _smartphones(table: Table, seed: int) -> Smartphones:
         session_s=field_of(table, "session_s", SESSION_S, positive=True) or SESSION_S,
         night_share=table.number("night_share", 0.7, most=1.0),
         night_hour=table.number("night_hour", 2.5, most=24.0),
-        night_sd_hours=table.number("night_sd_hours", 2.5, most=24.0),
+        night_spread_hours=table.number("night_spread_hours", 4.0, most=24.0),
+        night_sd_hours=table.number("night_sd_hours", 2.25, most=24.0),
     )
 
 

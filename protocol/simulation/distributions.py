@@ -190,13 +190,13 @@ class Histogram(Distribution):
 
     def draw(self, rng: Generator, size: int) -> NDArray[np.float64]:
         values, weights, sums, _ = self._arrays
-        mark = rng.random(size) * sums[-1]
+        mark = np.minimum(rng.random(size) * sums[-1], np.nextafter(sums[-1], 0))
         bins = np.searchsorted(sums, mark, side="right")
         found: NDArray[np.float64] = values[bins] + self.width * (1 - (sums[bins] - mark) / weights[bins])
         return found
 
     def quantile(self, share: float) -> float:
-        mark = share * self._sums[-1]
+        mark = min(share * self._sums[-1], math.nextafter(self._sums[-1], 0))
         i = bisect_right(self._sums, mark)
         return self.values[i] + self.width * (1 - (self._sums[i] - mark) / self.weights[i])
 
@@ -270,7 +270,7 @@ def _of_kind(kind: str, table: Table) -> Distribution:
         case "lognormal":
             return Lognormal(table.number("median"), table.number("sigma", most=MAX_SIGMA))
         case "weibull":
-            return Weibull(table.number("scale"), table.number("shape", least=0.1))
+            return Weibull(table.number("scale"), table.number("shape", least=0.1, most=100.0))
         case _:
             return _histogram(table)
 
@@ -285,6 +285,6 @@ def _histogram(table: Table) -> Distribution:
         table.say(f"{table.place} has {len(values)} values and {len(weights)} weights")
     elif not sum(weights) > 0:
         table.say(f"{table.at('weights')} are all 0")
-    if any(b < a + width or b <= a for a, b in pairwise(values)):
+    if any(b <= a or b - a < width * (1 - 1e-9) for a, b in pairwise(values)):
         table.say(f"{table.at('values')} must grow, by at least width = {width:g} each")
     return Histogram(tuple(values), tuple(weights), width) if table.ok else Constant(0.0)

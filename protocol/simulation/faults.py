@@ -14,7 +14,7 @@ from itertools import pairwise
 
 from protocol.base.entropy import Entropy
 from protocol.base.errors import ConfigurationError
-from protocol.simulation.plain import Table, shown
+from protocol.simulation.plain import LARGEST, Table, shown
 
 MAX_FAULTS = 100_000
 MAX_NAMED = 1_000_000
@@ -166,7 +166,7 @@ def _slow(table: Table, population: int | None) -> Fault:
 
 
 def _skew(table: Table, population: int | None) -> Fault:
-    return Skew(*_span(table), _target(table, population), table.number("offset_s", least=-math.inf))
+    return Skew(*_span(table), _target(table, population), table.number("offset_s", least=-LARGEST))
 
 
 def _cut(table: Table, population: int | None) -> Fault:

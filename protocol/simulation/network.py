@@ -33,7 +33,10 @@ class Delivery(NamedTuple):
     arrivals: tuple[float, ...]
     """Times at which the whole message is with the recipient: none, one, or two (doubled on its way)."""
     failed_at: float | None = None
-    """When the sender learns that the message was not delivered; there is no arrival then."""
+    """When the sender learns that the message was not delivered; there is no arrival then.
+
+    The measured failures include a few of hours: that a sender has less patience is the world's part.
+    """
 
 
 LOST = Delivery(())
@@ -135,7 +138,7 @@ class Network:
 
         The world decides at the time of arrival whether the recipient is still there.
         """
-        if not self.connected(sender, recipient):
+        if (self._cuts or self._groups is not None) and not self.connected(sender, recipient):
             return self.no_answer(now)
         model, source, target = self.model, self._peers[sender], self._peers[recipient]
         start = now

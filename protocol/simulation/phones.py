@@ -13,8 +13,9 @@ anywhere in the day.  A phone's day begins 12 hours before the middle of its nig
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import count
+from itertools import accumulate, count
 
+import numpy as np
 from numpy.random import Generator
 
 from protocol.simulation.distributions import Distribution, Lognormal
@@ -43,14 +44,17 @@ class Smartphones(ChurnModel):
     night_share: float = 0.7
     """The share of sessions that lie around ``night_hour``."""
     night_hour: float = 2.5
-    """Local hour around which they lie."""
-    night_sd_hours: float = 2.5
+    """Local hour around which they lie, for the middle phone."""
+    night_spread_hours: float = 4.0
+    """Early and late risers: the phones' night hours lie evenly within so many hours around that."""
+    night_sd_hours: float = 2.25
     """Standard deviation of the middles of these sessions."""
 
     def sessions(self, peer: int) -> Iterator[Session]:
         zone = self.utc_offset_hours + (share(self.seed, "zone", peer) - 0.5) * self.utc_spread_hours
+        night = self.night_hour + (share(self.seed, "night", peer) - 0.5) * self.night_spread_hours
         # When the day begins in which the world starts: half a day before or after its night.
-        first = -((self.start_hour + zone - self.night_hour - 12) % 24) * HOUR_S
+        first = -((self.start_hour + zone - night - 12) % 24) * HOUR_S
         return joined(
             (first + day * DAY_S + begin, first + day * DAY_S + end)
             for day in count()
@@ -64,18 +68,15 @@ class Smartphones(ChurnModel):
         most = int((DAY_S - online) / gap)
         if most < 1:
             most, gap = 1, DAY_S - online
-        lengths = self._lengths(rng, online, most)
-        middles = sorted(self._middles(rng, len(lengths)))
-        # Sessions are pushed apart: first none before the end of the one before, then none beyond the end of the day.
-        begins: list[float] = []
-        earliest = gap / 2
-        for middle, length in zip(middles, lengths, strict=True):
-            begins.append(max(middle - length / 2, earliest))
-            earliest = begins[-1] + length + gap
-        latest = DAY_S - gap / 2
-        for i in reversed(range(len(begins))):
-            begins[i] = min(begins[i], latest - lengths[i])
-            latest = begins[i] - gap
+        drawn = self._lengths(rng, online, most)
+        # Sorted together: the last length drawn is longer than others on average, and must not be the last of the day.
+        middles, lengths = zip(*sorted(zip(self._middles(rng, len(drawn)), drawn, strict=True)), strict=True)
+        # Sessions that would lie closer than the gap are pushed apart, as little as possible: without the lengths and
+        # gaps before them, their beginnings need only not go back.
+        taken = [0.0, *accumulate(length + gap for length in lengths)]
+        slack = DAY_S - gap / 2 - (taken.pop() - gap)
+        wanted = [m - length / 2 - t for m, length, t in zip(middles, lengths, taken, strict=True)]
+        begins = [min(max(w, gap / 2), slack) + t for w, t in zip(_not_falling(wanted), taken, strict=True)]
         return [(begin, begin + length) for begin, length in zip(begins, lengths, strict=True)]
 
     def _lengths(self, rng: Generator, online: float, most: int) -> list[float]:
@@ -83,7 +84,7 @@ class Smartphones(ChurnModel):
         lengths: list[float] = []
         total = 0.0
         while total < online:
-            for length in self.session_s.draw(rng, 16).tolist():
+            for length in np.maximum(self.session_s.draw(rng, 16), 1.0).tolist():
                 lengths.append(length)
                 total += length
                 if total >= online or len(lengths) == most:
@@ -96,3 +97,18 @@ class Smartphones(ChurnModel):
         night = 12 + self.night_sd_hours * rng.standard_normal(size)
         day = 24 * rng.random(size)
         return [HOUR_S * (n if is_n else d) for is_n, n, d in zip(nightly, night.tolist(), day.tolist(), strict=True)]
+
+
+def _not_falling(values: list[float]) -> list[float]:
+    """The sequence nearest to ``values``, by least squares, in which no element is smaller than the one before.
+
+    Pool adjacent violators: a run that falls becomes its mean.
+    """
+    runs: list[tuple[float, int]] = []
+    for value in values:
+        total, size = value, 1
+        while runs and runs[-1][0] * size > total * runs[-1][1]:
+            before = runs.pop()
+            total, size = total + before[0], size + before[1]
+        runs.append((total, size))
+    return [total / size for total, size in runs for _ in range(size)]

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 _REQUIRED = object()
+LARGEST = 1e15
+"""Of any number, in any unit: more than is meant."""
 
 
 class Table:
@@ -58,9 +60,9 @@ class Table:
         *,
         least: float = 0.0,
         above: float = -math.inf,
-        most: float = math.inf,
+        most: float = LARGEST,
     ) -> float:
-        """A finite number from ``least`` (and more than ``above``) to ``most``."""
+        """A number from ``least`` (and more than ``above``) to ``most``."""
         value = self.get(key, default)
         if value is _REQUIRED:
             self.say(f"{self.place} needs {key}")
@@ -103,17 +105,17 @@ class Table:
         return None
 
     def numbers(self, key: str, *, longest: int) -> list[float] | None:
-        """A list of 1 to ``longest`` finite numbers, none negative; ``None`` after a mistake."""
+        """A list of 1 to ``longest`` numbers from 0; ``None`` after a mistake."""
         value = self.get(key)
         if value is None:
             self.say(f"{self.place} needs {key}")
         elif not isinstance(value, list | tuple) or not 1 <= len(value) <= longest:
             self.say(f"{self.at(key)} must be a list of 1 to {longest} numbers")
         else:
-            bad = [v for v in value if isinstance(v, bool) or not isinstance(v, int | float) or not 0 <= v < math.inf]
+            bad = [v for v in value if isinstance(v, bool) or not isinstance(v, int | float) or not 0 <= v <= LARGEST]
             if not bad:
                 return [float(v) for v in value]
-            self.say(f"{self.at(key)} must hold numbers that are not negative, not {shown(bad[0])}")
+            self.say(f"{self.at(key)} must hold numbers from 0 to {LARGEST:g}, not {shown(bad[0])}")
         return None
 
     def close(self) -> None:
@@ -131,4 +133,4 @@ def shown(value: object) -> str:
 
 def _range(least: float, above: float, most: float) -> str:
     low = f"more than {above:g}" if above >= least else f"at least {least:g}"
-    return low if most in (math.inf, 2**62) else f"{low} and at most {most:g}"
+    return low if most in (LARGEST, 2**62) else f"{low} and at most {most:g}"

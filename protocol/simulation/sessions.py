@@ -29,11 +29,15 @@ class ChurnModel(ABC):
         """
 
 
+_TOUCH_S = 1e-3
+"""Between sessions that are this close, rounding decided."""
+
+
 def joined(sessions: Iterable[Session]) -> Iterator[Session]:
     """The same sorted sessions, those that touch or overlap made one, those that are over before 0 left out."""
     begin, end = 0.0, 0.0
     for start, stop in sessions:
-        if start <= end and begin < end:
+        if start <= end + _TOUCH_S and begin < end:
             end = max(end, stop)
         elif stop > 0 and stop > start:
             if end > begin:

@@ -21,6 +21,11 @@ MAX_TRACE = 256 * 2**20
 MAX_LINES = 5_000_000
 MAX_PROBLEMS = 100
 """Sentences about one text; what is beyond is counted."""
+_FORMS = {
+    None: "a number of seconds, nor an ISO 8601 time",
+    False: "a number of seconds, as the first time of this text is",
+    True: "an ISO 8601 time, as the first time of this text is",
+}
 HEADER = ["peer", "online_from", "online_to"]
 
 
@@ -89,10 +94,9 @@ def parse_csv(text: str, place: str) -> Trace:
                 problems.say(f"a line must be peer,online_from,online_to, not {shown(','.join(row))}", line)
                 continue
             if calendar is None:
-                calendar = _is_calendar(row[1])
-            times = [_time(cell.strip(), calendar, problems, line) for cell in row[1:]]
+                calendar = _is_calendar(row[1].strip())
             own = found.setdefault(row[0].strip(), [])
-            begin, end = times
+            begin, end = (_time(cell.strip(), calendar, problems, line) for cell in row[1:])
             if begin is None or end is None:
                 continue
             if end <= begin:
@@ -120,23 +124,25 @@ def _bearable(text: str, problems: _Problems) -> bool:
     return True
 
 
-def _is_calendar(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return True
-    return False
+def _is_calendar(cell: str) -> bool | None:
+    """Whether a file that begins with this time has calendar times; None: it is neither a time nor a number."""
+    for calendar, reads in ((False, float), (True, datetime.fromisoformat)):
+        try:
+            reads(cell)
+        except ValueError:
+            continue
+        return calendar
+    return None
 
 
-def _time(cell: str, calendar: bool, problems: _Problems, line: int) -> float | None:
+def _time(cell: str, calendar: bool | None, problems: _Problems, line: int) -> float | None:
     try:
         if calendar:
             moment = datetime.fromisoformat(cell)
             return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
         seconds = float(cell)
     except (ValueError, OverflowError):
-        form = "an ISO 8601 time" if calendar else "a number of seconds"
-        problems.say(f"{shown(cell)} is not {form}, as the first time of this file is", line)
+        problems.say(f"{shown(cell)} is not {_FORMS[calendar]}", line)
         return None
     if 0 <= seconds < math.inf:
         return seconds
