@@ -115,8 +115,10 @@ class _Peers(dict[int, _Peer]):
 class Network:
     """The state of one world's network.  Times are virtual seconds and never go back; peers are indices from 0."""
 
-    def __init__(self, model: NetworkModel, seed: int) -> None:
+    def __init__(self, model: NetworkModel, seed: int, public: int = 0) -> None:
+        """``public``: peers below this index have public addresses: connections with them stand at once."""
         self.model = model
+        self._public = public
         self._peers = _Peers(model, seed)
         self._bases = [model.latency_s.quantile((i + 0.5) / _PLACES) for i in range(_PLACES)]
         self._jitter = model.jitter_s.sampler(generator(seed, "jitter"))
@@ -199,6 +201,9 @@ class Network:
     def _set_up(self, now: float, sender: int, recipient: int, connections: Connections) -> tuple[float, float | None]:
         """Set up a connection: when it stands, and when the sender learns that it never will."""
         source, target = self._peers[sender], self._peers[recipient]
+        if sender < self._public or recipient < self._public:
+            source.ready[recipient] = target.ready[sender] = now
+            return now, None
         if not CAN_DIAL[source.nat][target.nat]:
             return now, now + self._failure_s()
         failed_at = source.failed.get(recipient)

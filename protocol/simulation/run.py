@@ -45,7 +45,7 @@ def prepare(scenario: Scenario, seed: int, application: MakeApplication | None =
         exact_cryptography=scenario.exact,
         seeds=scenario.seeds,
     )
-    network = Network(scenario.network, number(seed, "network"))
+    network = Network(scenario.network, number(seed, "network"), public=scenario.seeds)
     world = World(scenario.peers, seed, network, making, *([] if application is None else [application]))
     measures = Measures(world.now + scenario.warm_up_s)
     world.observers.append(measures)

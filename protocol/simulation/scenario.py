@@ -46,7 +46,7 @@ class Scenario:
     exact: bool = False
     """Everything is computed, sums and cryptography; else both are modelled."""
     seeds: int = 3
-    """Peers 0 to ``seeds - 1`` are where others join, and are online throughout."""
+    """Peers 0 to ``seeds - 1`` are where others join: always online, and everybody can connect with them."""
     join_s: float = 10.0
     """Who is online at the beginning starts within so many seconds."""
     goodbye: float = 0.0
