@@ -35,6 +35,8 @@ MAX_URGENT = 4
 """Peers to be greeted at once instead of in their turn."""
 LEAVE_FANOUT = 16
 """Peers that are told of a leave at first hand."""
+HELPERS_DRAWN = 4
+"""How many times as many as are asked are looked at, for those that are sure to be reached."""
 REMEMBERED_PER_MEMBER = 4
 """Peers whose reach is remembered, as a multiple of the view's capacity."""
 MAX_INCARNATION = 2**62
@@ -401,15 +403,17 @@ class Membership:
         if entry is None or entry.state is Liveness.SUSPECT:
             return []
         self._reach.missed(probe.target, now)
+        if self._view.partial and not self._reach.ever(probe.target):
+            # Nothing says that it could ever be reached from here: others know better, and its place is soon taken.
+            self._detector.answered(probe.target, probe.nonce)
+            self._view.give_up(probe.target)
+            return []
         helpers = [] if probe.helpers else self._helpers(probe.target, now)
         if helpers:
             self._detector.ask(probe, tuple(helper.peer for helper in helpers), now)
             request = ProbeRequest(probe.nonce, probe.target, entry.descriptor.raw)
             return [Send(helper, request) for helper in helpers]
         self._detector.answered(probe.target, probe.nonce)
-        if self._view.partial and not self._reach.ever(probe.target):
-            self._view.give_up(probe.target)  # nothing says that it could ever be reached from here: others know better
-            return []
         if not self._reach.strike(probe.target):
             return []
         self._believe(entry, Liveness.SUSPECT, entry.incarnation, now)
@@ -417,8 +421,8 @@ class Membership:
         return []
 
     def _helpers(self, target: PeerId, now: float) -> list[Descriptor]:
-        """Whom to ask: those first who are sure to be reached."""
-        drawn = self._view.sample(len(self._view), {target})
+        """Whom to ask: of a sample, those first who are sure to be reached."""
+        drawn = self._view.sample(HELPERS_DRAWN * self._settings.indirect_probes, {target})
         near = [d for d in drawn if self._reach.to(d.peer, now) is Contact.OPEN]
         others = [d for d in drawn if self._reach.to(d.peer, now) is Contact.UNTRIED]
         return (near + others)[: self._settings.indirect_probes]
