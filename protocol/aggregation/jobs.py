@@ -33,7 +33,7 @@ class Accumulator:
     __slots__ = ("empty", "vector")
 
     def __init__(self, encoding: Encoding) -> None:
-        self.vector: Ring = np.empty(encoding.dimension, dtype=encoding.dtype)
+        self.vector: Ring = encoding.empty()
         self.empty = True
 
 

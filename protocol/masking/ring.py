@@ -10,9 +10,9 @@ v + d.  To get it in few passes, 2^32 * (v + d) is added to 1.5 * 2^84: a float6
 addition itself rounds (half to even), and its bit pattern is that constant's plus the result: its low bits are the
 result in two's complement.
 
-**The words.**  They come from the keystream of the rounding seed (AES-256-CTR as in ``prg``).  The first 2^14
-coordinates, lap 0, take its first 2^14 words in order.  Every later lap q of 2^14 coordinates takes the same words
-again, each xor word 2^14 + q - 1.  So every word is uniform and any two of them are independent: each rounding is
+**The words.**  They come from the keystream of the rounding seed (AES-256-CTR as in ``prg``).  The first 2^15
+coordinates, lap 0, take its first 2^15 words in order.  Every later lap q of 2^15 coordinates takes the same words
+again, each xor word 2^15 + q - 1.  So every word is uniform and any two of them are independent: each rounding is
 unbiased, and the variance of any weighted sum of roundings is that of independent ones.  (Three or more are not
 independent, so the tails of such sums are a little heavier.  Drawing a word for every coordinate would take a third
 more time, and privacy does not rest on the rounding.)  The xor is done where the dither lies in the bit pattern of a
@@ -38,7 +38,7 @@ from numpy.typing import NDArray
 
 from protocol.base.errors import ConfigurationError
 from protocol.base.limits import MAX_COORDINATES
-from protocol.masking.prg import Keystream, RingArray, check_ring_array, room_for, word
+from protocol.masking.prg import Keystream, RingArray, aligned, check_ring_array, room_for, word
 
 FloatArray = NDArray[np.float32] | NDArray[np.float64]
 F = TypeVar("F", np.float32, np.float64)
@@ -48,9 +48,9 @@ MIN_BOUND: Final = 2.0**-100
 MAX_BOUND: Final = 2.0**100
 """Bounds outside [MIN_BOUND, MAX_BOUND] are mistakes; inside, no product or square overflows a float64."""
 
-_CHUNK: Final = 2**14
-"""Coordinates at a time: 128 KiB of float64, with as many dithers, so that all of a chunk stays in a core's cache."""
-_LAP: Final = 2**14
+_CHUNK: Final = 2**15
+"""Coordinates at a time: 256 KiB of float64, with as many dithers, so that all of a chunk stays in a core's cache."""
+_LAP: Final = 2**15
 _CENTRE: Final = 3.0 * 2.0**32
 _WORD_AT: Final = np.uint64(52 - 33)
 _ROW: Final = 2**8
@@ -121,7 +121,13 @@ class Encoding:
 
     def zeros(self) -> RingArray:
         """An all-zero ring vector of ``dimension`` words."""
-        return np.zeros(self.dimension, dtype=self.dtype)
+        vector = self.empty()
+        vector.fill(0)
+        return vector
+
+    def empty(self) -> RingArray:
+        """A new ring vector of ``dimension`` words, uninitialised."""
+        return aligned(self.dimension, self.dtype)
 
     def add_encoded(self, values: Sequence[FloatArray], out: RingArray, seed: bytes) -> None:
         """Encode ``values`` (one array per section) and add them to ``out`` in place, modulo 2^w.
@@ -143,7 +149,7 @@ class Encoding:
         if len(values) != len(self.sections):
             raise ValueError(f"{len(self.sections)} sections need as many arrays, not {len(values)}")
         beyond = [_exceeds(array, section) for array, section in zip(values, self.sections, strict=True)]
-        rounder = _Rounder(Keystream(seed), self.dimension, self.dtype, fresh=fresh)
+        rounder = _Rounder(Keystream(seed, 4 * min(_LAP, self.dimension)), self.dimension, self.dtype, fresh=fresh)
         start = 0
         for array, section, clip in zip(values, self.sections, beyond, strict=True):
             scale = self.levels / section.bound * _DITHER_UNIT
@@ -192,8 +198,8 @@ class _Rounder:
         self._table = _dithers(stream, min(_LAP, dimension))
         """The dithers of the lap under way."""
         self._turns = _turns(stream, -(-dimension // _LAP))
-        self._real = np.empty(min(_CHUNK, dimension), dtype="<f8")
-        self._low_bits = np.empty(0 if fresh else self._real.size, dtype=dtype)
+        self._real = aligned(min(_CHUNK, dimension), np.dtype(np.float64))
+        self._low_bits = aligned(0 if fresh else self._real.size, dtype)
 
     def write(self, values: FloatArray, out: RingArray, scale: float, limit: float | None) -> None:
         """Add the rounded ``values * scale / 2^32``, clipped to ``limit`` beforehand, to ``out``; or put them there."""
@@ -236,7 +242,9 @@ def _dithers(stream: Keystream, count: int) -> NDArray[np.float64]:
     stream.read_into(room.data, 4 * count)
     words = room[: 4 * count].view("<i4")
     np.bitwise_or(words, 1, out=words)
-    return words + _CENTRE
+    dithers = aligned(count, np.dtype(np.float64))
+    np.add(words, _CENTRE, out=dithers)
+    return dithers
 
 
 def _turns(stream: Keystream, laps: int) -> NDArray[np.uint64]:
