@@ -15,9 +15,9 @@ coordinates, lap 0, take its first 2^15 words in order.  Every later lap q of 2^
 again, each xor word 2^15 + q - 1.  So every word is uniform and any two of them are independent: each rounding is
 unbiased, and the variance of any weighted sum of roundings is that of independent ones.  (Three or more are not
 independent, so the tails of such sums are a little heavier.  Drawing a word for every coordinate would take a third
-more time, and privacy does not rest on the rounding.)  The xor is done where the dither lies in the bit pattern of a
-float64: that of 3 * 2^32 + 2^32 * d holds the word r in its mantissa, bit 0 at ``_WORD_AT``, and above it a bit that is
-the inverse of bit 31.
+more time, and privacy does not rest on the rounding.)  The xor is done on the bit patterns of the float64 numbers
+3 * 2^32 + 2^32 * d: they hold r | 1 in their mantissas, above it a bit that is the inverse of bit 31, and are equal
+elsewhere, so that the pattern of word r xor those of word k and word 0 is the pattern of word r xor k.
 
 **How unbiased.**  With v the float64 product (within 2^-52 of the exact one, relatively), the mean of the result
 differs from v by at most 2^-32 + 2^-52 * |v|: the resolution of the dither and of float64.  Integers v below 2^20
@@ -52,7 +52,8 @@ _CHUNK: Final = 2**15
 """Coordinates at a time: 256 KiB of float64, with as many dithers, so that all of a chunk stays in a core's cache."""
 _LAP: Final = 2**15
 _CENTRE: Final = 3.0 * 2.0**32
-_WORD_AT: Final = np.uint64(52 - 33)
+_NO_TURN: Final = np.float64(_CENTRE + 1.0).view(np.uint64)
+"""The bit pattern of word 0."""
 _ROW: Final = 2**8
 _NORM_ERROR: Final = 2.0**-17
 _DITHER_UNIT: Final = 2.0**32
@@ -195,9 +196,14 @@ class _Rounder:
         """Coordinates done."""
         self._dtype = dtype
         self._fresh = fresh
-        self._table = _dithers(stream, min(_LAP, dimension))
+        lap = min(_LAP, dimension)
+        dithers = _dithers(stream, lap + (dimension - 1) // _LAP)
+        self._table = dithers[:lap]
         """The dithers of the lap under way."""
-        self._turns = _turns(stream, -(-dimension // _LAP))
+        self._turns = dithers[lap:].view("<u8")
+        """What turns the bit patterns of each lap's predecessor into its own; from lap 1 on.  Lap 0 has the word 0."""
+        self._turns[1:] ^= self._turns[:-1].copy()
+        self._turns[:1] ^= _NO_TURN
         self._real = aligned(min(_CHUNK, dimension), np.dtype(np.float64))
         self._low_bits = aligned(0 if fresh else self._real.size, dtype)
 
@@ -208,7 +214,7 @@ class _Rounder:
             lap, inside = divmod(self._at, _LAP)
             if lap and not inside:
                 bits = self._table.view("<u8")
-                np.bitwise_xor(bits, self._turns[lap], out=bits)
+                np.bitwise_xor(bits, self._turns[lap - 1], out=bits)
             count = min(_CHUNK, _LAP - inside, values.size - low)
             dither = self._table[inside : inside + count]
             self._chunk(values[low : low + count], dither, out[low : low + count], scale, limit)
@@ -245,19 +251,6 @@ def _dithers(stream: Keystream, count: int) -> NDArray[np.float64]:
     dithers = aligned(count, np.dtype(np.float64))
     np.add(words, _CENTRE, out=dithers)
     return dithers
-
-
-def _turns(stream: Keystream, laps: int) -> NDArray[np.uint64]:
-    """What turns the bit patterns of the dithers of each lap's predecessor into its own; nothing for lap 0."""
-    keys = np.zeros(laps, dtype="<u8")
-    if laps > 1:
-        room = room_for(4 * (laps - 1))
-        stream.read_into(room.data, 4 * (laps - 1))
-        keys[1:] = room[: 4 * (laps - 1)].view("<u4")
-    inverse_of_bit_31 = (keys >> np.uint64(31)) << np.uint64(32)
-    keys = ((keys & ~np.uint64(1)) | inverse_of_bit_31) << _WORD_AT
-    keys[1:] ^= keys[:-1].copy()
-    return keys
 
 
 def _exceeds(array: FloatArray, section: Section) -> bool:
