@@ -138,6 +138,30 @@ def expand(seed: bytes, dimension: int, modulus_bits: int) -> RingArray:
     return room[:size].view(dtype)
 
 
+class Masks:
+    """The streams of some seeds, for the pieces of one vector one after the other.  Belongs to one thread."""
+
+    __slots__ = ("_room", "_streams", "_words")
+
+    def __init__(self, plus: Sequence[bytes], minus: Sequence[bytes], vector: RingArray, longest: int) -> None:
+        """To be added and taken off.  ``longest``: words of the longest piece of ``vector`` (which stays as it is)."""
+        self._streams: list[tuple[Callable[..., None], Callable[..., Any]]]
+        self._streams = [(Keystream(seed, vector.nbytes).xor_into, np.add) for seed in plus]
+        self._streams += [(Keystream(seed, vector.nbytes).xor_into, np.subtract) for seed in minus]
+        size = min(longest, vector.size) * vector.itemsize if self._streams else 0
+        room = room_for(size)
+        self._room, self._words = room.data, room[:size].view(vector.dtype)
+
+    def apply(self, piece: RingArray) -> None:
+        """Add the streams to the next piece of the vector, or take them off."""
+        words, zeros = self._words, _ZEROS[: piece.nbytes]
+        if piece.size < words.size:
+            words = words[: piece.size]
+        for xor_into, apply in self._streams:
+            xor_into(zeros, self._room)
+            apply(piece, words, piece)
+
+
 def add_masks(
     out: RingArray,
     plus: Sequence[bytes],
@@ -159,27 +183,18 @@ def add_masks(
         raise ValueError("the vector to add must have the ring vector's size and type")
     if fresh and vector is None:
         raise ValueError("what is written afresh needs a vector to start from")
-    streams: list[tuple[Callable[..., None], Callable[..., Any]]]
-    streams = [(Keystream(s, out.nbytes).xor_into, np.add) for s in plus]
-    streams += [(Keystream(s, out.nbytes).xor_into, np.subtract) for s in minus]
+    step = CHUNK_BYTES // out.itemsize
+    masks = Masks(plus, minus, out, step)
     begin = np.copyto if fresh else _add_to
-    if not streams:
+    if not (plus or minus):
         if vector is not None:
             begin(out, vector)
         return
-    step = CHUNK_BYTES // out.itemsize
-    room = room_for(min(CHUNK_BYTES, out.nbytes))
-    target, zeros = room.data, _ZEROS[: room.size - _SPARE]
-    words = room[: room.size - _SPARE].view(out.dtype)
     for low in range(0, out.size, step):
-        part, mask = out[low : low + step], words
-        if part.size < mask.size:  # the last piece
-            zeros, mask = zeros[: part.nbytes], words[: part.size]
+        part = out[low : low + step]
         if vector is not None:
             begin(part, vector[low : low + step])
-        for xor_into, apply in streams:
-            xor_into(zeros, target)
-            apply(part, mask, part)
+        masks.apply(part)
 
 
 def _add_to(out: RingArray, vector: RingArray) -> None:

@@ -38,7 +38,7 @@ from numpy.typing import NDArray
 
 from protocol.base.errors import ConfigurationError
 from protocol.base.limits import MAX_COORDINATES
-from protocol.masking.prg import Keystream, RingArray, aligned, check_ring_array, room_for, word
+from protocol.masking.prg import Keystream, Masks, RingArray, aligned, check_ring_array, room_for, word
 
 FloatArray = NDArray[np.float32] | NDArray[np.float64]
 F = TypeVar("F", np.float32, np.float64)
@@ -130,27 +130,36 @@ class Encoding:
         """A new ring vector of ``dimension`` words, uninitialised."""
         return aligned(self.dimension, self.dtype)
 
-    def add_encoded(self, values: Sequence[FloatArray], out: RingArray, seed: bytes) -> None:
+    def add_encoded(
+        self, values: Sequence[FloatArray], out: RingArray, seed: bytes, masks: Sequence[bytes] = ()
+    ) -> None:
         """Encode ``values`` (one array per section) and add them to ``out`` in place, modulo 2^w.
 
         ``values[k]`` has shape ``(sections[k].length,)`` and type float32 or float64; what lies outside the bound is
         clipped to it.  ``out`` has ``dimension`` words of ``dtype``.  ``seed`` (32 bytes) must be fresh and secret:
-        it fixes the rounding.  ``ValueError`` for NaN, infinity, a wrong shape, type or seed: ``out`` untouched.
+        it fixes the rounding.  The streams of ``masks`` are added as by ``prg.add_masks``, while the words are still in
+        the cache.  ``ValueError`` for NaN, infinity, a wrong shape, type or seed: ``out`` untouched.
         """
-        self._encode(values, out, seed, fresh=False)
+        self._encode(values, out, seed, masks, fresh=False)
 
-    def put_encoded(self, values: Sequence[FloatArray], out: RingArray, seed: bytes) -> None:
+    def put_encoded(
+        self, values: Sequence[FloatArray], out: RingArray, seed: bytes, masks: Sequence[bytes] = ()
+    ) -> None:
         """As ``add_encoded`` to zeros, but ``out`` need not hold them: whatever it holds is overwritten."""
-        self._encode(values, out, seed, fresh=True)
+        self._encode(values, out, seed, masks, fresh=True)
 
-    def _encode(self, values: Sequence[FloatArray], out: RingArray, seed: bytes, *, fresh: bool) -> None:
+    def _encode(
+        self, values: Sequence[FloatArray], out: RingArray, seed: bytes, masks: Sequence[bytes], *, fresh: bool
+    ) -> None:
         check_ring_array(out)
         if out.dtype != self.dtype or out.size != self.dimension:
             raise ValueError(f"the ring vector must have {self.dimension} words of {self.modulus_bits} bits")
         if len(values) != len(self.sections):
             raise ValueError(f"{len(self.sections)} sections need as many arrays, not {len(values)}")
         beyond = [_exceeds(array, section) for array, section in zip(values, self.sections, strict=True)]
-        rounder = _Rounder(Keystream(seed, 4 * min(_LAP, self.dimension)), self.dimension, self.dtype, fresh=fresh)
+        streams = Masks(masks, (), out, _CHUNK) if masks else None
+        stream = Keystream(seed, 4 * min(_LAP, self.dimension))
+        rounder = _Rounder(stream, self.dimension, self.dtype, streams, fresh=fresh)
         start = 0
         for array, section, clip in zip(values, self.sections, beyond, strict=True):
             scale = self.levels / section.bound * _DITHER_UNIT
@@ -187,15 +196,22 @@ class Encoding:
 class _Rounder:
     """The working memory of one encoding, and its inner step: sections one after the other, in order."""
 
-    __slots__ = ("_at", "_dtype", "_fresh", "_low_bits", "_real", "_table", "_turns")
+    __slots__ = ("_at", "_dtype", "_fresh", "_low_bits", "_masks", "_real", "_table", "_turns")
 
     def __init__(
-        self, stream: Keystream, dimension: int, dtype: np.dtype[np.unsignedinteger[Any]], *, fresh: bool
+        self,
+        stream: Keystream,
+        dimension: int,
+        dtype: np.dtype[np.unsignedinteger[Any]],
+        masks: Masks | None = None,
+        *,
+        fresh: bool,
     ) -> None:
         self._at = 0
         """Coordinates done."""
         self._dtype = dtype
         self._fresh = fresh
+        self._masks = masks
         lap = min(_LAP, dimension)
         dithers = _dithers(stream, lap + (dimension - 1) // _LAP)
         self._table = dithers[:lap]
@@ -217,7 +233,10 @@ class _Rounder:
                 np.bitwise_xor(bits, self._turns[lap - 1], out=bits)
             count = min(_CHUNK, _LAP - inside, values.size - low)
             dither = self._table[inside : inside + count]
-            self._chunk(values[low : low + count], dither, out[low : low + count], scale, limit)
+            words = out[low : low + count]
+            self._chunk(values[low : low + count], dither, words, scale, limit)
+            if self._masks is not None:
+                self._masks.apply(words)
             self._at += count
             low += count
 
