@@ -28,7 +28,7 @@ RingArray = NDArray[np.unsignedinteger[Any]]
 """A vector of ring words: one-dimensional, ``<u2``, ``<u4`` or ``<u8``; addition wraps modulo 2^w."""
 
 SEED_BYTES: Final = 32
-CHUNK_BYTES: Final = 2**17
+CHUNK_BYTES: Final = 2**18
 """Keystream made at a time: with the vectors' own chunks it stays in a core's second-level cache."""
 
 _WORDS: Final[dict[int, np.dtype[np.unsignedinteger[Any]]]] = {
@@ -64,7 +64,7 @@ class Way(Enum):
 
 Update = Callable[[Buffer, Buffer], int]
 _way = Way.COUNTER
-_LONG: Final = 2**15
+_LONG: Final = 2**18
 """Bytes from which on the second cipher object of ``Way.GALOIS`` is worth its making."""
 _LEAD: Final = 32
 """Bytes of the blocks 0 and 1, which counter mode alone can make."""

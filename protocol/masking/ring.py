@@ -158,8 +158,7 @@ class Encoding:
             raise ValueError(f"{len(self.sections)} sections need as many arrays, not {len(values)}")
         beyond = [_exceeds(array, section) for array, section in zip(values, self.sections, strict=True)]
         streams = Masks(masks, (), out, _CHUNK) if masks else None
-        stream = Keystream(seed, 4 * min(_LAP, self.dimension))
-        rounder = _Rounder(stream, self.dimension, self.dtype, streams, fresh=fresh)
+        rounder = _Rounder(Keystream(seed), self.dimension, self.dtype, streams, fresh=fresh)
         start = 0
         for array, section, clip in zip(values, self.sections, beyond, strict=True):
             scale = self.levels / section.bound * _DITHER_UNIT
