@@ -1,4 +1,4 @@
-"""Settings of the whole process: how the interpreter shares its lock, how the C library keeps freed memory.
+"""Settings of the whole process: the interpreter's lock, memory that is freed, the way to a keystream.
 
 Neighbours: ``peer.commands.run`` and ``peer.bench`` call ``tune_process`` once, before any vector exists.
 Invariants: nothing but time and memory depends on them; where the C library is not glibc its part does nothing.
@@ -9,22 +9,43 @@ woken up, so every system call in a callback could cost the loop a whole interva
 
 **Memory.**  Bodies and vectors of megabytes come and go once per message.  By default glibc maps each afresh and unmaps
 it again, and the page faults cost more CPU time than the copies.
+
+**The keystream.**  There are two ways to compute it (``protocol.masking.prg``), and it depends on the processor which
+is the quicker: both are tried, for about a millisecond.
 """
 
 import ctypes
 import sys
+import time
+
+from protocol.masking import prg
 
 SWITCH_INTERVAL_S = 5e-4
 KEPT_BYTES = 64 * 2**20
 """What a process keeps, at most, of memory that it does not use."""
+_TRIES, _TRIED_BYTES = 5, 2**19
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 """``M_TRIM_THRESHOLD`` and ``M_MMAP_THRESHOLD`` of glibc's ``malloc.h``."""
 
 
 def tune_process() -> None:
-    """Both settings, for the rest of the process's life."""
+    """All three settings, for the rest of the process's life."""
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     keep_freed_memory()
+    prg.set_way(quicker_way())
+
+
+def quicker_way() -> prg.Way:
+    """The way to a long keystream that takes less CPU time here.  Sets none."""
+    times = {way: min(_seconds(way) for _ in range(_TRIES)) for way in prg.Way}
+    return min(times, key=lambda way: times[way])
+
+
+def _seconds(way: prg.Way) -> float:
+    stream, room = prg.Keystream(bytes(prg.SEED_BYTES), _TRIED_BYTES, way), prg.room_for(_TRIED_BYTES).data
+    before = time.thread_time()
+    stream.read_into(room, _TRIED_BYTES)
+    return time.thread_time() - before
 
 
 def keep_freed_memory() -> bool:

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peer.entropy import SystemEntropy
-from protocol.aggregation.jobs import Absorb, Accumulator, AddOwn, Mask
+from protocol.aggregation.jobs import Absorb, Accumulator, AddOwn, SealSeeds
 from protocol.aggregation.seeds import check_groups, forwarded
 from protocol.base.ids import NetworkId, PeerId, RoundId
 from protocol.identity.admission import Authority, admit, issue_token
@@ -119,11 +119,13 @@ class Chain:
     # --- the secure sum ---------------------------------------------------------------------------------------
 
     async def secure_step(self, carry: Carry) -> None:
-        """One node's work: its own contribution, the child's partial, its masks, the envelope to its parent."""
+        """One node's work: its own contribution under its masks, the child's partial, the envelope to its parent."""
         step, self._steps = self._steps, self._steps + 1
         place, total = self.at(step), Accumulator(self.encoding)
         clip_l2(self.gradient, CLIP)
-        AddOwn(total, (self.gradient,), self.encoding, self.entropy.token(masks.SEED_BYTES), False).run()
+        trustees = tuple(self.at(step + hop).descriptor for hop in range(2, self.threshold + 1))
+        drawn = tuple(masks.draw(self.entropy, len(trustees)))
+        AddOwn(total, (self.gradient,), self.encoding, self.entropy.token(masks.SEED_BYTES), drawn, False).run()
         below, count = [], 1
         if self._secure is not None:
             partial = await carry(place, self._secure)
@@ -131,11 +133,7 @@ class Chain:
             Absorb(total, partial, self.encoding, place.keyring, self.network).run()
             below.append(partial.seeds)
             count = min(partial.cohort + 1, PLANNED_COHORT)
-        trustees = tuple(self.at(step + hop).descriptor for hop in range(2, self.threshold + 1))
-        drawn = tuple(masks.draw(self.entropy, len(trustees)))
-        own = Mask(
-            total.vector, self.encoding, place.keyring, self.network, self.round, place.peer, trustees, drawn
-        ).run()
+        own = SealSeeds(place.keyring, self.network, self.round, place.peer, trustees, drawn).run()
         groups = forwarded(below, list(own), self.threshold)
         sent = Partial(self.round, count, self.threshold, groups, total.vector.data.cast("B"))
         self._secure = place.seal(sent, self.at(step + 1).descriptor, self.now)

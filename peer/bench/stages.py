@@ -101,9 +101,8 @@ def _pieces(chain: Chain) -> dict[str, Stage]:
 
     def encode() -> None:
         clip_l2(chain.gradient, CLIP)
-        AddOwn(
-            Accumulator(chain.encoding), (chain.gradient,), chain.encoding, chain.entropy.token(masks.SEED_BYTES), False
-        ).run()
+        rounding = chain.entropy.token(masks.SEED_BYTES)
+        AddOwn(Accumulator(chain.encoding), (chain.gradient,), chain.encoding, rounding, (), False).run()
 
     def seal() -> bytes:
         return child.seal(partial, parent.descriptor, chain.now)

@@ -62,12 +62,14 @@ def absorbed(state: Round, place: int, opened: jobs.Opened | None) -> None:
 
 
 def contributed(ports: Ports, state: Round, contribution: Contribution) -> list[Effect]:
-    """The own contribution is computed: add it."""
+    """The own contribution is computed: add it, at once under its masks, so that nothing waits for them later."""
+    state.masks = tuple(masks.draw(ports.entropy, len(state.trustees)))
     job = jobs.AddOwn(
         state.sum(),
         contribution.values,
         state.encoding,
         ports.entropy.token(masks.SEED_BYTES),
+        state.masks,
         state.recording is not None,
     )
     return enqueue(state, "own", job)
@@ -95,13 +97,10 @@ def settle(ports: Ports, state: Round, now: float) -> tuple[list[Effect], Abstai
     state.phase = advance(state.phase, Phase.COMBINING)
     if state.parent is None:
         return _publish(state), None
-    trustees = state.ancestors[1 : state.threshold]
-    drawn = masks.draw(ports.entropy, len(trustees))
     if state.recording is not None:
-        state.recording.masks.update({t.peer: seed for t, seed in zip(trustees, drawn, strict=True)})
-    vector, keyring = state.vector(), ports.keyring
-    job = jobs.Mask(vector, state.encoding, keyring, ports.network, state.id, ports.peer, trustees, tuple(drawn))
-    return [work(state, "mask", job)], None
+        state.recording.masks.update({t.peer: seed for t, seed in zip(state.trustees, state.masks, strict=True)})
+    job = jobs.SealSeeds(ports.keyring, ports.network, state.id, ports.peer, state.trustees, state.masks)
+    return [work(state, "seal", job)], None
 
 
 def _publish(state: Round) -> list[Effect]:
@@ -116,8 +115,8 @@ def remember(state: Round) -> list[Effect]:
     return [PersistUse(state.uses)] if state.uses else []
 
 
-def masked(ports: Ports, state: Round, own: tuple[SealedSeed, ...], now: float) -> list[Effect]:
-    """Everything is in the vector: persist, record, send the partial."""
+def sealed(ports: Ports, state: Round, own: tuple[SealedSeed, ...], now: float) -> list[Effect]:
+    """Everything is in the vector, and the own seeds are sealed: persist, record, send the partial."""
     assert state.parent is not None, "a root has no one to send to"
     state.phase = advance(state.phase, Phase.SENT)
     vector = state.vector().data.cast("B")

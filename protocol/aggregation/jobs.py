@@ -1,4 +1,4 @@
-"""The work of a round that costs O(d): absorbing a partial, adding the own contribution, masking, publishing.
+"""The costly work of a round: absorbing a partial, adding the own contribution under its masks, sealing their seeds.
 
 Neighbours: ``machine`` orders these jobs one after another per round; a driver runs them in a thread.
 Invariants: they change only the round's accumulator, in place, in chunks; memory stays near one vector.  A job that
@@ -33,7 +33,7 @@ class Accumulator:
     __slots__ = ("empty", "vector")
 
     def __init__(self, encoding: Encoding) -> None:
-        self.vector: Ring = np.empty(encoding.dimension, dtype=encoding.dtype)
+        self.vector: Ring = encoding.empty()
         self.empty = True
 
 
@@ -93,42 +93,50 @@ class Absorb:
 
 @dataclass(frozen=True, slots=True)
 class AddOwn:
-    """Encode the own contribution and add it.  Result: the encoded value, if it is to be recorded, else None."""
+    """Encode the own contribution and add it, with a mask for every ancestor but the parent.
+
+    ``seeds``: one fresh seed for each of the ancestors 2..S, nearest first (none at a root).  Result: the encoded value
+    without its masks, if it is to be recorded, else None.
+    """
 
     accumulator: Accumulator
     values: tuple[NDArray[Any], ...] = field(repr=False)
     encoding: Encoding
     rounding_seed: bytes = field(repr=False)
+    seeds: tuple[bytes, ...] = field(repr=False)
     record: bool
 
     @property
     def cost_bytes(self) -> int:
-        """The vector, several times over."""
-        return self.encoding.nbytes * 6
+        """The vector, several times over, and a keystream per seed."""
+        return self.encoding.nbytes * (6 + len(self.seeds))
 
     def run(self) -> bytes | None:
         """Encode into the accumulator.  Raises ``ValueError`` for values that are not finite."""
         total = self.accumulator
-        if self.record and not total.empty:
-            value = np.empty_like(total.vector)
+        if self.record:
+            value = self.encoding.empty()
             self.encoding.put_encoded(self.values, value, self.rounding_seed)
-            np.add(total.vector, value, out=total.vector)
+            if total.empty:
+                np.copyto(total.vector, value)
+            else:
+                np.add(total.vector, value, out=total.vector)
+            add_masks(total.vector, self.seeds)
+            total.empty = False
             return value.tobytes()
         encode = self.encoding.put_encoded if total.empty else self.encoding.add_encoded
-        encode(self.values, total.vector, self.rounding_seed)
+        encode(self.values, total.vector, self.rounding_seed, self.seeds)
         total.empty = False
-        return total.vector.tobytes() if self.record else None
+        return None
 
 
 @dataclass(frozen=True, slots=True)
-class Mask:
-    """Add a mask for every ancestor but the parent, and seal its seed to that ancestor.
+class SealSeeds:
+    """Seal the seed of every mask of the own contribution to the ancestor that will take it off.
 
-    ``trustees``: ancestors 2..S, nearest first; ``seeds``: one fresh seed each.  Result: the sealed seeds, in order.
+    ``trustees``: ancestors 2..S, nearest first; ``seeds``: one each, as given to ``AddOwn``.  Result: in their order.
     """
 
-    accumulator: Ring = field(repr=False)
-    encoding: Encoding
     keyring: Keyring
     network: NetworkId
     round: RoundId
@@ -138,11 +146,11 @@ class Mask:
 
     @property
     def cost_bytes(self) -> int:
-        """One keystream per trustee."""
-        return int(self.accumulator.nbytes * (1 + len(self.seeds)))
+        """Nothing that grows with the vector."""
+        return 0
 
-    def seal(self) -> tuple[SealedSeed, ...]:
-        """Every seed for its trustee."""
+    def run(self) -> tuple[SealedSeed, ...]:
+        """Seal."""
         return tuple(
             SealedSeed(
                 self.contributor,
@@ -158,9 +166,3 @@ class Mask:
             )
             for trustee, seed in zip(self.trustees, self.seeds, strict=True)
         )
-
-    def run(self) -> tuple[SealedSeed, ...]:
-        """Seal, then mask."""
-        sealed = self.seal()
-        add_masks(self.accumulator, list(self.seeds), [])
-        return sealed

@@ -260,10 +260,10 @@ class RoundMachine:
                     state.recording.value = result
             case "absorb":
                 combining.absorbed(state, place, result)
-            case "mask":
+            case "seal":
                 del self._rounds[round_id]
                 self._note_use(state)
-                return combining.masked(ports, state, result, now)
+                return combining.sealed(ports, state, result, now)
             case "publish":
                 del self._rounds[round_id]
                 self._note_use(state)

@@ -88,6 +88,8 @@ class Round:
     jobs: deque[tuple[str, int, Job]] = field(default_factory=deque)
     busy: bool = False
     own_added: bool = False
+    masks: tuple[bytes, ...] = field(default=(), repr=False)
+    """The seeds of the masks that the own contribution is added under: one for each of ``trustees``."""
     closing: bool = False
     """The deadline has passed: only work under way is waited for."""
     uses: tuple[bytes, ...] = ()
@@ -102,6 +104,11 @@ class Round:
     def threshold(self) -> int:
         """S."""
         return self.task.collusion_threshold
+
+    @property
+    def trustees(self) -> tuple[Descriptor, ...]:
+        """Whom the own contribution's masks are for: the ancestors 2..S, nearest first."""
+        return self.ancestors[1 : self.threshold]
 
     @property
     def delivered(self) -> list[Child]:

@@ -5,6 +5,6 @@ Map: ``prg`` (a seed's keystream, added to or taken off a vector), ``ring`` (rea
 Neighbours: ``aggregation`` adds its own value and masks with these and takes off the masks whose seeds were sealed
 to it; nothing here knows of rounds, peers or messages.
 Invariants: arithmetic is modulo 2^w and therefore exact, whatever the order; a sum within the planned cohort never
-wraps; temporary memory stays under 1 MiB whatever the dimension; no state is shared between calls, so every
-function may run in several threads at once (on different arrays).
+wraps; temporary memory stays below 1.25 MiB, whatever the dimension; no state is shared between calls (but the choice
+of the quicker way to a stream), so every function may run in several threads at once (on different arrays).
 """

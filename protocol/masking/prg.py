@@ -3,18 +3,25 @@
 ``PRG(seed)`` is AES-256 in counter mode with key = seed and an initial counter block of zeros; its keystream is read
 as little-endian words of 16, 32 or 64 bits.  A seed is a key that is used once: one contribution, one trustee.
 
-Neighbours: ``ring`` draws the dither of its rounding from ``Keystream``; ``masks`` draws the seeds.
-Invariants: the stream is the same on every machine and however it is cut into chunks; working memory is one chunk
-per call, whatever the dimension; nothing that is written to is shared between calls.
+**Two ways to the same stream.**  Galois/counter mode with a nonce of 12 zeros encrypts with the counter blocks 2, 3,
+and so on (NIST SP 800-38D, 7.1): block j of its stream is block j + 2 of PRG(seed).  Where the processor has vector
+instructions for AES, OpenSSL uses them for that mode and not for plain counter mode, and saves more than the
+authentication costs that comes along; elsewhere it is the other way round.  ``set_way`` says which to take.
+
+Neighbours: ``ring`` draws the dither of its rounding from ``Keystream``; ``masks`` draws the seeds; a daemon that knows
+its machine calls ``set_way``.
+Invariants: the stream is the same on every machine, either way and however it is cut into chunks; working memory is
+one chunk per call, whatever the dimension; nothing that is written to is shared between calls.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from enum import Enum
+from typing import Any, Final, TypeVar
 
 import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
-from cryptography.hazmat.primitives.ciphers.modes import CTR
+from cryptography.hazmat.primitives.ciphers.modes import CTR, GCM
 from numpy.typing import NDArray
 
 RingArray = NDArray[np.unsignedinteger[Any]]
@@ -22,7 +29,7 @@ RingArray = NDArray[np.unsignedinteger[Any]]
 
 SEED_BYTES: Final = 32
 CHUNK_BYTES: Final = 2**18
-"""Keystream made at a time: with the vector's own chunk it stays in a core's second-level cache."""
+"""Keystream made at a time: with the vectors' own chunks it stays in a core's second-level cache."""
 
 _WORDS: Final[dict[int, np.dtype[np.unsignedinteger[Any]]]] = {
     16: np.dtype("<u2"),
@@ -31,9 +38,13 @@ _WORDS: Final[dict[int, np.dtype[np.unsignedinteger[Any]]]] = {
 }
 MAX_READ: Final = 2**19
 """Most bytes of one ``Keystream.read_into``."""
-_ZEROS: Final = bytes(MAX_READ)
+_ZEROS: Final = memoryview(bytes(MAX_READ))
 _SPARE: Final = 15
 """``update_into`` wants a block less one byte beyond what it writes."""
+_LINE: Final = 64
+"""Bytes of a cache line."""
+Buffer = bytes | bytearray | memoryview
+T = TypeVar("T", bound=np.generic)
 
 
 def word(modulus_bits: int) -> np.dtype[np.unsignedinteger[Any]]:
@@ -44,37 +55,111 @@ def word(modulus_bits: int) -> np.dtype[np.unsignedinteger[Any]]:
         raise ValueError(f"modulus_bits must be 16, 32 or 64, not {modulus_bits}") from None
 
 
+class Way(Enum):
+    """How a long stream is computed; see above."""
+
+    COUNTER = "counter mode"
+    GALOIS = "Galois/counter mode"
+
+
+Update = Callable[[Buffer, Buffer], int]
+_way = Way.COUNTER
+_LONG: Final = 2**18
+"""Bytes from which on the second cipher object of ``Way.GALOIS`` is worth its making."""
+_LEAD: Final = 32
+"""Bytes of the blocks 0 and 1, which counter mode alone can make."""
+
+
+def set_way(way: Way) -> None:
+    """How this process computes long streams from now on: a matter of speed alone."""
+    global _way
+    _way = way
+
+
 class Keystream:
     """The stream of one seed, from its start, a piece at a time.  Not to be shared between threads."""
 
-    __slots__ = ("xor_into",)
+    __slots__ = ("_begin", "_update")
 
-    def __init__(self, seed: bytes) -> None:
+    def __init__(self, seed: bytes, size: int = 0, way: Way | None = None) -> None:
+        """``size``: bytes that will be read, as far as is known; ``way``: if not the process's.  For speed alone."""
         if len(seed) != SEED_BYTES:
             raise ValueError(f"a seed has {SEED_BYTES} bytes, not {len(seed)}")
-        self.xor_into = Cipher(AES(seed), CTR(bytes(16))).encryptor().update_into
-        """The cipher itself: ``xor_into(data, room)`` writes ``data`` xor the next bytes of the stream to ``room``."""
+        key = AES(seed)
+        counter = Cipher(key, CTR(bytes(16))).encryptor().update_into
+        self._begin: Update | None = None
+        self._update: Update = counter
+        if (way or _way) is Way.GALOIS and size >= _LONG:
+            self._begin, self._update = counter, Cipher(key, GCM(bytes(12))).encryptor().update_into
+
+    def xor_into(self, data: memoryview, room: memoryview) -> None:
+        """Write ``data`` xor the next bytes of the stream to the start of ``room``, made by ``room_for``."""
+        if self._begin is None:
+            self._update(data, room)
+            return
+        counter, self._begin = self._begin, None
+        if len(data) > _LEAD:
+            counter(data[:_LEAD], room)
+            self._update(data[_LEAD:], room[_LEAD:])
+        else:  # shorter than what counter mode must make: it goes on alone
+            self._update = counter
+            counter(data, room)
 
     def read_into(self, room: memoryview, count: int) -> None:
         """Write the next ``count`` bytes (at most ``MAX_READ``) to the start of ``room``, made by ``room_for``."""
-        self.xor_into(_ZEROS if count == len(_ZEROS) else memoryview(_ZEROS)[:count], room)
+        self.xor_into(_ZEROS[:count], room)
 
 
 def room_for(count: int) -> NDArray[np.uint8]:
     """A fresh buffer in which ``Keystream.read_into`` can write up to ``count`` bytes."""
-    return np.empty(count + _SPARE, dtype=np.uint8)
+    return aligned(count + _SPARE, np.dtype(np.uint8))
+
+
+def aligned(count: int, dtype: np.dtype[T]) -> NDArray[T]:
+    """A new array of ``count`` items, uninitialised, that starts at a multiple of ``_LINE`` bytes in memory.
+
+    numpy's own arrays start at any multiple of 16.  Vector instructions on those straddle cache lines, at a cost of up
+    to a quarter of the time of an addition.
+    """
+    raw = np.empty(count * dtype.itemsize + _LINE, dtype=np.uint8)
+    start = -int(raw.__array_interface__["data"][0]) % _LINE
+    return raw[start : start + count * dtype.itemsize].view(dtype)
 
 
 def expand(seed: bytes, dimension: int, modulus_bits: int) -> RingArray:
     """The first ``dimension`` words of the seed's stream, as a new array (``dimension * modulus_bits / 8`` bytes)."""
     dtype = word(modulus_bits)
-    stream = Keystream(seed)
     size = dimension * dtype.itemsize
+    stream = Keystream(seed, size)
     room = room_for(size)
     target = room.data
     for low in range(0, size, CHUNK_BYTES):
         stream.read_into(target[low:], min(CHUNK_BYTES, size - low))
     return room[:size].view(dtype)
+
+
+class Masks:
+    """The streams of some seeds, for the pieces of one vector one after the other.  Belongs to one thread."""
+
+    __slots__ = ("_room", "_streams", "_words")
+
+    def __init__(self, plus: Sequence[bytes], minus: Sequence[bytes], vector: RingArray, longest: int) -> None:
+        """To be added and taken off.  ``longest``: words of the longest piece of ``vector`` (which stays as it is)."""
+        self._streams: list[tuple[Callable[..., None], Callable[..., Any]]]
+        self._streams = [(Keystream(seed, vector.nbytes).xor_into, np.add) for seed in plus]
+        self._streams += [(Keystream(seed, vector.nbytes).xor_into, np.subtract) for seed in minus]
+        size = min(longest, vector.size) * vector.itemsize if self._streams else 0
+        room = room_for(size)
+        self._room, self._words = room.data, room[:size].view(vector.dtype)
+
+    def apply(self, piece: RingArray) -> None:
+        """Add the streams to the next piece of the vector, or take them off."""
+        words, zeros = self._words, _ZEROS[: piece.nbytes]
+        if piece.size < words.size:
+            words = words[: piece.size]
+        for xor_into, apply in self._streams:
+            xor_into(zeros, self._room)
+            apply(piece, words, piece)
 
 
 def add_masks(
@@ -98,26 +183,18 @@ def add_masks(
         raise ValueError("the vector to add must have the ring vector's size and type")
     if fresh and vector is None:
         raise ValueError("what is written afresh needs a vector to start from")
-    streams: list[tuple[Callable[..., Any], Callable[..., Any]]] = [(Keystream(s).xor_into, np.add) for s in plus]
-    streams += [(Keystream(s).xor_into, np.subtract) for s in minus]
+    step = CHUNK_BYTES // out.itemsize
+    masks = Masks(plus, minus, out, step)
     begin = np.copyto if fresh else _add_to
-    if not streams:
+    if not (plus or minus):
         if vector is not None:
             begin(out, vector)
         return
-    step = CHUNK_BYTES // out.itemsize
-    room = room_for(min(CHUNK_BYTES, out.nbytes))
-    target, zeros = room.data, memoryview(_ZEROS)[: room.size - _SPARE]
-    words = room[: room.size - _SPARE].view(out.dtype)
     for low in range(0, out.size, step):
-        part, mask = out[low : low + step], words
-        if part.size < mask.size:  # the last piece
-            zeros, mask = zeros[: part.nbytes], words[: part.size]
+        part = out[low : low + step]
         if vector is not None:
             begin(part, vector[low : low + step])
-        for xor_into, apply in streams:
-            xor_into(zeros, target)
-            apply(part, mask, part)
+        masks.apply(part)
 
 
 def _add_to(out: RingArray, vector: RingArray) -> None:

@@ -10,14 +10,14 @@ v + d.  To get it in few passes, 2^32 * (v + d) is added to 1.5 * 2^84: a float6
 addition itself rounds (half to even), and its bit pattern is that constant's plus the result: its low bits are the
 result in two's complement.
 
-**The words.**  They come from the keystream of the rounding seed (AES-256-CTR as in ``prg``).  The first 2^14
-coordinates, lap 0, take its first 2^14 words in order.  Every later lap q of 2^14 coordinates takes the same words
-again, each xor word 2^14 + q - 1.  So every word is uniform and any two of them are independent: each rounding is
+**The words.**  They come from the keystream of the rounding seed (AES-256-CTR as in ``prg``).  The first 2^15
+coordinates, lap 0, take its first 2^15 words in order.  Every later lap q of 2^15 coordinates takes the same words
+again, each xor word 2^15 + q - 1.  So every word is uniform and any two of them are independent: each rounding is
 unbiased, and the variance of any weighted sum of roundings is that of independent ones.  (Three or more are not
 independent, so the tails of such sums are a little heavier.  Drawing a word for every coordinate would take a third
-more time, and privacy does not rest on the rounding.)  The xor is done where the dither lies in the bit pattern of a
-float64: that of 3 * 2^32 + 2^32 * d holds the word r in its mantissa, bit 0 at ``_WORD_AT``, and above it a bit that is
-the inverse of bit 31.
+more time, and privacy does not rest on the rounding.)  The xor is done on the bit patterns of the float64 numbers
+3 * 2^32 + 2^32 * d: they hold r | 1 in their mantissas, above it a bit that is the inverse of bit 31, and are equal
+elsewhere, so that the pattern of word r xor those of word k and word 0 is the pattern of word r xor k.
 
 **How unbiased.**  With v the float64 product (within 2^-52 of the exact one, relatively), the mean of the result
 differs from v by at most 2^-32 + 2^-52 * |v|: the resolution of the dither and of float64.  Integers v below 2^20
@@ -38,7 +38,7 @@ from numpy.typing import NDArray
 
 from protocol.base.errors import ConfigurationError
 from protocol.base.limits import MAX_COORDINATES
-from protocol.masking.prg import Keystream, RingArray, check_ring_array, room_for, word
+from protocol.masking.prg import Keystream, Masks, RingArray, aligned, check_ring_array, room_for, word
 
 FloatArray = NDArray[np.float32] | NDArray[np.float64]
 F = TypeVar("F", np.float32, np.float64)
@@ -48,11 +48,12 @@ MIN_BOUND: Final = 2.0**-100
 MAX_BOUND: Final = 2.0**100
 """Bounds outside [MIN_BOUND, MAX_BOUND] are mistakes; inside, no product or square overflows a float64."""
 
-_CHUNK: Final = 2**14
-"""Coordinates at a time: 128 KiB of float64, with as many dithers, so that all of a chunk stays in a core's cache."""
-_LAP: Final = 2**14
+_CHUNK: Final = 2**15
+"""Coordinates at a time: 256 KiB of float64, with as many dithers, so that all of a chunk stays in a core's cache."""
+_LAP: Final = 2**15
 _CENTRE: Final = 3.0 * 2.0**32
-_WORD_AT: Final = np.uint64(52 - 33)
+_NO_TURN: Final = np.float64(_CENTRE + 1.0).view(np.uint64)
+"""The bit pattern of word 0."""
 _ROW: Final = 2**8
 _NORM_ERROR: Final = 2.0**-17
 _DITHER_UNIT: Final = 2.0**32
@@ -121,29 +122,43 @@ class Encoding:
 
     def zeros(self) -> RingArray:
         """An all-zero ring vector of ``dimension`` words."""
-        return np.zeros(self.dimension, dtype=self.dtype)
+        vector = self.empty()
+        vector.fill(0)
+        return vector
 
-    def add_encoded(self, values: Sequence[FloatArray], out: RingArray, seed: bytes) -> None:
+    def empty(self) -> RingArray:
+        """A new ring vector of ``dimension`` words, uninitialised."""
+        return aligned(self.dimension, self.dtype)
+
+    def add_encoded(
+        self, values: Sequence[FloatArray], out: RingArray, seed: bytes, masks: Sequence[bytes] = ()
+    ) -> None:
         """Encode ``values`` (one array per section) and add them to ``out`` in place, modulo 2^w.
 
         ``values[k]`` has shape ``(sections[k].length,)`` and type float32 or float64; what lies outside the bound is
         clipped to it.  ``out`` has ``dimension`` words of ``dtype``.  ``seed`` (32 bytes) must be fresh and secret:
-        it fixes the rounding.  ``ValueError`` for NaN, infinity, a wrong shape, type or seed: ``out`` untouched.
+        it fixes the rounding.  The streams of ``masks`` are added as by ``prg.add_masks``, while the words are still in
+        the cache.  ``ValueError`` for NaN, infinity, a wrong shape, type or seed: ``out`` untouched.
         """
-        self._encode(values, out, seed, fresh=False)
+        self._encode(values, out, seed, masks, fresh=False)
 
-    def put_encoded(self, values: Sequence[FloatArray], out: RingArray, seed: bytes) -> None:
+    def put_encoded(
+        self, values: Sequence[FloatArray], out: RingArray, seed: bytes, masks: Sequence[bytes] = ()
+    ) -> None:
         """As ``add_encoded`` to zeros, but ``out`` need not hold them: whatever it holds is overwritten."""
-        self._encode(values, out, seed, fresh=True)
+        self._encode(values, out, seed, masks, fresh=True)
 
-    def _encode(self, values: Sequence[FloatArray], out: RingArray, seed: bytes, *, fresh: bool) -> None:
+    def _encode(
+        self, values: Sequence[FloatArray], out: RingArray, seed: bytes, masks: Sequence[bytes], *, fresh: bool
+    ) -> None:
         check_ring_array(out)
         if out.dtype != self.dtype or out.size != self.dimension:
             raise ValueError(f"the ring vector must have {self.dimension} words of {self.modulus_bits} bits")
         if len(values) != len(self.sections):
             raise ValueError(f"{len(self.sections)} sections need as many arrays, not {len(values)}")
         beyond = [_exceeds(array, section) for array, section in zip(values, self.sections, strict=True)]
-        rounder = _Rounder(Keystream(seed), self.dimension, self.dtype, fresh=fresh)
+        streams = Masks(masks, (), out, _CHUNK) if masks else None
+        rounder = _Rounder(Keystream(seed), self.dimension, self.dtype, streams, fresh=fresh)
         start = 0
         for array, section, clip in zip(values, self.sections, beyond, strict=True):
             scale = self.levels / section.bound * _DITHER_UNIT
@@ -180,20 +195,32 @@ class Encoding:
 class _Rounder:
     """The working memory of one encoding, and its inner step: sections one after the other, in order."""
 
-    __slots__ = ("_at", "_dtype", "_fresh", "_low_bits", "_real", "_table", "_turns")
+    __slots__ = ("_at", "_dtype", "_fresh", "_low_bits", "_masks", "_real", "_table", "_turns")
 
     def __init__(
-        self, stream: Keystream, dimension: int, dtype: np.dtype[np.unsignedinteger[Any]], *, fresh: bool
+        self,
+        stream: Keystream,
+        dimension: int,
+        dtype: np.dtype[np.unsignedinteger[Any]],
+        masks: Masks | None = None,
+        *,
+        fresh: bool,
     ) -> None:
         self._at = 0
         """Coordinates done."""
         self._dtype = dtype
         self._fresh = fresh
-        self._table = _dithers(stream, min(_LAP, dimension))
+        self._masks = masks
+        lap = min(_LAP, dimension)
+        dithers = _dithers(stream, lap + (dimension - 1) // _LAP)
+        self._table = dithers[:lap]
         """The dithers of the lap under way."""
-        self._turns = _turns(stream, -(-dimension // _LAP))
-        self._real = np.empty(min(_CHUNK, dimension), dtype="<f8")
-        self._low_bits = np.empty(0 if fresh else self._real.size, dtype=dtype)
+        self._turns = dithers[lap:].view("<u8")
+        """What turns the bit patterns of each lap's predecessor into its own; from lap 1 on.  Lap 0 has the word 0."""
+        self._turns[1:] ^= self._turns[:-1].copy()
+        self._turns[:1] ^= _NO_TURN
+        self._real = aligned(min(_CHUNK, dimension), np.dtype(np.float64))
+        self._low_bits = aligned(0 if fresh else self._real.size, dtype)
 
     def write(self, values: FloatArray, out: RingArray, scale: float, limit: float | None) -> None:
         """Add the rounded ``values * scale / 2^32``, clipped to ``limit`` beforehand, to ``out``; or put them there."""
@@ -202,10 +229,13 @@ class _Rounder:
             lap, inside = divmod(self._at, _LAP)
             if lap and not inside:
                 bits = self._table.view("<u8")
-                np.bitwise_xor(bits, self._turns[lap], out=bits)
+                np.bitwise_xor(bits, self._turns[lap - 1], out=bits)
             count = min(_CHUNK, _LAP - inside, values.size - low)
             dither = self._table[inside : inside + count]
-            self._chunk(values[low : low + count], dither, out[low : low + count], scale, limit)
+            words = out[low : low + count]
+            self._chunk(values[low : low + count], dither, words, scale, limit)
+            if self._masks is not None:
+                self._masks.apply(words)
             self._at += count
             low += count
 
@@ -236,20 +266,9 @@ def _dithers(stream: Keystream, count: int) -> NDArray[np.float64]:
     stream.read_into(room.data, 4 * count)
     words = room[: 4 * count].view("<i4")
     np.bitwise_or(words, 1, out=words)
-    return words + _CENTRE
-
-
-def _turns(stream: Keystream, laps: int) -> NDArray[np.uint64]:
-    """What turns the bit patterns of the dithers of each lap's predecessor into its own; nothing for lap 0."""
-    keys = np.zeros(laps, dtype="<u8")
-    if laps > 1:
-        room = room_for(4 * (laps - 1))
-        stream.read_into(room.data, 4 * (laps - 1))
-        keys[1:] = room[: 4 * (laps - 1)].view("<u4")
-    inverse_of_bit_31 = (keys >> np.uint64(31)) << np.uint64(32)
-    keys = ((keys & ~np.uint64(1)) | inverse_of_bit_31) << _WORD_AT
-    keys[1:] ^= keys[:-1].copy()
-    return keys
+    dithers = aligned(count, np.dtype(np.float64))
+    np.add(words, _CENTRE, out=dithers)
+    return dithers
 
 
 def _exceeds(array: FloatArray, section: Section) -> bool:

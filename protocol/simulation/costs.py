@@ -45,7 +45,7 @@ class Costs:
         match job:
             case jobs.Absorb():
                 return seconds + self.seed_s * len(job.partial.seeds[0])
-            case jobs.Mask():
+            case jobs.SealSeeds():
                 return seconds + self.seed_s * len(job.trustees)
             case jobs.AddOwn() | Publish() | Identify() | Merge() | Sidestep():
                 return seconds
@@ -81,8 +81,8 @@ class Modelled:
             case jobs.AddOwn():
                 job.accumulator.empty = False
                 return None
-            case jobs.Mask():
-                return job.seal()
+            case jobs.SealSeeds():
+                return job.run()
             case Publish():
                 checkpoint = _successor(job.checkpoint, 1, job.cohort.to_bytes(8, "little"))
                 return Published(checkpoint, _digest(checkpoint), None, None)

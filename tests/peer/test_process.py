@@ -4,6 +4,11 @@ import json
 import subprocess
 import sys
 
+import pytest
+
+from peer import process
+from protocol.masking import prg
+
 PROBE = """
 import json, resource, sys
 import numpy as np
@@ -30,3 +35,20 @@ def test_the_settings_take_in_a_process_of_its_own() -> None:
     if said["kept"]:
         before, after = said["faults"]
         assert after < before / 4
+
+
+def test_the_quicker_way_to_a_keystream_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "setswitchinterval", lambda seconds: None)
+    monkeypatch.setattr(process, "keep_freed_memory", lambda: True)
+    for quick in prg.Way:
+        monkeypatch.setattr(process, "_seconds", lambda way, quick=quick: 1.0 if way is quick else 1.2)
+        monkeypatch.setattr(prg, "_way", None)
+        process.tune_process()
+        assert prg._way is quick
+
+
+def test_trying_the_ways_changes_nothing() -> None:
+    before = prg._way
+    assert process.quicker_way() in prg.Way
+    assert all(process._seconds(way) > 0 for way in prg.Way)
+    assert prg._way is before

@@ -135,7 +135,7 @@ def step_of(effect: Effect) -> str:
 
 
 STEPS = [
-    "Offer", "Accept", "Parameters", "round identify", "round contribute", "round own", "round absorb", "round mask",
+    "Offer", "Accept", "Parameters", "round identify", "round contribute", "round own", "round absorb", "round seal",
     "PersistRound", "Partial", "Contributed", "Recorded", "round publish", "RoundEnded", "SaveCheckpoint",
     "ModelAdvanced", "Walk", "WalkAck", "walk received", "TaskRequest", "ModelRequest", "ModelReply",
 ]  # fmt: skip

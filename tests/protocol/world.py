@@ -312,7 +312,7 @@ class World:
     def _work(self, peer: Peer, key: Any, job: Any) -> None:
         """The job runs when its time is over, as late as a thread may; meanwhile no other writes to the same sum."""
         life, sum_of = peer.life, None
-        if key[0] == "round" and key[2] in ("own", "absorb", "mask", "publish"):
+        if key[0] == "round" and key[2] in ("own", "absorb", "seal", "publish"):
             sum_of = (peer.id, life, key[1])
             assert sum_of not in self._summing, f"two jobs at once on one sum: {key[2]}"
             self._summing.add(sum_of)

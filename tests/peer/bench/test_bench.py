@@ -14,7 +14,7 @@ from peer.bench.chain import Chain
 from peer.bench.floor import Floor
 from peer.bench.measure import medians_ms
 from peer.bench.stages import Hop, seeds_by_hop
-from protocol.aggregation.jobs import Absorb, Mask
+from protocol.aggregation.jobs import Absorb, AddOwn
 from protocol.aggregation.shape import child_caps
 from protocol.masking import masks
 from protocol.wire import codec
@@ -178,7 +178,7 @@ async def test_the_plain_sum_grows_by_the_gradient() -> None:
         assert np.allclose(total, count * chain.gradient, rtol=1e-5)
 
 
-@pytest.mark.parametrize("job", [Mask, Absorb])
+@pytest.mark.parametrize("job", [AddOwn, Absorb])
 async def test_work_done_twice_is_noticed(job: type, monkeypatch: pytest.MonkeyPatch) -> None:
     chain = make()
     honest: Callable[[Any], object] = job.run  # type: ignore[attr-defined]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from protocol.aggregation.jobs import Absorb, Accumulator, AddOwn, Mask
+from protocol.aggregation.jobs import Absorb, Accumulator, AddOwn, SealSeeds
 from protocol.base.entropy import SeededEntropy
 from protocol.base.errors import Refusal, Refused
 from protocol.base.ids import NetworkId, PeerId, RoundId
@@ -57,8 +57,8 @@ def absorb(total: Accumulator, vector: NDArray[Any], seeds: dict[PeerId, bytes])
     return Absorb(total, partial(vector, seeds), ENCODING, OWN, NETWORK)
 
 
-def add_own(total: Accumulator, record: bool = False) -> AddOwn:
-    return AddOwn(total, VALUES, ENCODING, ROUNDING, record)
+def add_own(total: Accumulator, record: bool = False, seeds: tuple[bytes, ...] = ()) -> AddOwn:
+    return AddOwn(total, VALUES, ENCODING, ROUNDING, seeds, record)
 
 
 def own_words() -> NDArray[Any]:
@@ -127,7 +127,7 @@ def test_a_contribution_that_is_no_number_changes_nothing(empty: bool) -> None:
     before = total.vector.copy()
     values = (VALUES[0], np.array([1.0, np.nan]))
     with pytest.raises(ValueError, match="finite"):
-        AddOwn(total, values, ENCODING, ROUNDING, False).run()
+        AddOwn(total, values, ENCODING, ROUNDING, (bytes(32),), False).run()
     assert total.empty is empty
     assert np.array_equal(total.vector, before)
 
@@ -142,17 +142,25 @@ def test_what_is_recorded_is_the_value_alone(empty: bool) -> None:
     assert add_own(total).run() is None
 
 
-def test_masks_are_added_and_their_seeds_open_for_the_trustees_alone() -> None:
+@pytest.mark.parametrize("record", [True, False])
+@pytest.mark.parametrize("empty", [True, False])
+def test_the_own_value_is_added_under_its_masks(empty: bool, record: bool) -> None:
     total = dirty()
-    add_own(total).run()
-    trustees = [peer() for _ in range(TRUSTEES)]
+    if not empty:
+        absorb(total, noise("child"), {}).run()
     drawn = tuple(masks.draw(ENTROPY, TRUSTEES))
-    job = Mask(total.vector, ENCODING, OWN, NETWORK, ROUND, OWN.peer_id, tuple(d for _, d in trustees), drawn)
-    sealed = job.run()
-    expected = own_words()
+    found = add_own(total, record, drawn).run()
+    expected = own_words() if empty else own_words() + noise("child")
     for seed in drawn:
         expected += prg.expand(seed, ENCODING.dimension, 32)
     assert np.array_equal(total.vector, expected)
+    assert found == (own_words().tobytes() if record else None)
+
+
+def test_seeds_open_for_the_trustees_alone() -> None:
+    trustees = [peer() for _ in range(TRUSTEES)]
+    drawn = tuple(masks.draw(ENTROPY, TRUSTEES))
+    sealed = SealSeeds(OWN, NETWORK, ROUND, OWN.peer_id, tuple(d for _, d in trustees), drawn).run()
     ids: dict[str, Any] = {"network": NETWORK, "round": ROUND, "contributor": OWN.peer_id}
     for (ring, descriptor), seed, box in zip(trustees, drawn, sealed, strict=True):
         assert box.contributor == OWN.peer_id
@@ -165,3 +173,5 @@ def test_costs_follow_the_vector() -> None:
     total = dirty()
     assert absorb(total, noise("child"), SEEDS).cost_bytes == 3 * ENCODING.nbytes
     assert add_own(total).cost_bytes == 6 * ENCODING.nbytes
+    assert add_own(total, seeds=(bytes(32),) * 2).cost_bytes == 8 * ENCODING.nbytes
+    assert SealSeeds(OWN, NETWORK, ROUND, OWN.peer_id, (), ()).cost_bytes == 0

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pytest
 
 from protocol import reports
@@ -12,6 +13,7 @@ from protocol.aggregation.opening import at_invitee, at_root
 from protocol.aggregation.phases import AbstainReason, Phase, Place
 from protocol.aggregation.ports import Ports
 from protocol.aggregation.round import Child, Recording, Round
+from protocol.application import Contribution
 from protocol.effects import PersistUse, Report, Send, Work
 from protocol.wire.messages import Abstain, Partial
 from tests.protocol.aggregation.bench import NOW, Bench, make_bench, said, told
@@ -109,7 +111,7 @@ def test_nothing_is_combined_before_everything_is_here(bench: Bench) -> None:
     state.busy = False
     effects, reason = combining.settle(ports(bench), state, NOW)
     assert reason is None
-    assert [e.key[2] for e in effects if isinstance(e, Work)] == ["mask"]
+    assert [e.key[2] for e in effects if isinstance(e, Work)] == ["seal"]
     assert state.phase is Phase.COMBINING
     assert combining.settle(ports(bench), state, NOW) == ([], None)  # once
 
@@ -124,6 +126,23 @@ def test_masks_are_shared_with_every_ancestor_within_the_threshold_but_the_paren
     mask: Any = work.job
     assert mask.trustees == (bench.members[2].descriptor, bench.members[3].descriptor)
     assert len(set(mask.seeds)) == 2  # a fresh one each
+
+
+def test_the_seeds_that_are_sealed_and_recorded_are_those_of_the_masks_that_were_added() -> None:
+    bench = make_bench()
+    state = invitee(bench, 1, 2, 3)
+    state.recording = Recording()
+    (added,) = combining.contributed(ports(bench), state, Contribution((np.zeros(3),)))
+    assert isinstance(added, Work)
+    own: Any = added.job
+    assert len(set(own.seeds)) == 2
+    state.busy, state.own_added = False, True
+    assert state.recording.masks == {}  # nothing is told of masks that never left
+    (work,), _ = combining.settle(ports(bench), state, NOW)
+    assert isinstance(work, Work)
+    seal: Any = work.job
+    assert seal.seeds == own.seeds
+    assert state.recording.masks == {d.peer: s for d, s in zip(seal.trustees, own.seeds, strict=True)}
 
 
 def test_after_the_deadline_what_is_missing_is_gone_but_work_under_way_is_waited_for(bench: Bench) -> None:
@@ -184,7 +203,7 @@ def test_what_a_contribution_uses_up_is_durable_before_the_partial_leaves(
 ) -> None:
     state = with_own(bench, invitee(bench, 1, 2, 3))
     state.uses, state.recording, state.phase = uses, Recording(), Phase.COMBINING
-    effects = combining.masked(ports(bench), state, (), NOW)
+    effects = combining.sealed(ports(bench), state, (), NOW)
     kinds = [type(e.item if isinstance(e, Report) else e) for e in effects]
     assert kinds == [*([PersistUse] if uses else []), reports.Recorded, Send, reports.Contributed]
     assert [e for e in effects if isinstance(e, PersistUse)] == ([PersistUse(uses)] if uses else [])  # all at once

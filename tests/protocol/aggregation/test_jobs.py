@@ -36,7 +36,7 @@ def test_no_repr_of_a_job_result_or_report_shows_a_seed() -> None:
     text = "\n".join(map(repr, seen))
     secrets = [bytes(s) for r in world.records for s in (*r.masks.values(), *r.opened.values())]
     secrets += [bytes(r.value) for r in world.records if r.value is not None]
-    assert {work.key[2] for work in jobs if work.key[0] == "round"} >= {"own", "absorb", "mask", "publish"}
+    assert {work.key[2] for work in jobs if work.key[0] == "round"} >= {"own", "absorb", "seal", "publish"}
     assert any(isinstance(getattr(e, "item", None), Recorded) for e in seen)
     assert len(secrets) > 10
     for secret in secrets:

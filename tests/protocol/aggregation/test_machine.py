@@ -405,7 +405,7 @@ def test_doubled_foreign_and_late_partials_are_refused() -> None:
     assert bench.machine.on_accept(offers[1].to, Accept(ROUND, False), NOW) == []
     kept = state(bench)
     after = bench.machine.tick(kept.deadline)  # the other place is given up, and combining begins
-    assert kinds(after) == ["mask"]
+    assert kinds(after) == ["seal"]
     with pytest.raises(Refused) as late:
         bench.machine.on_partial(offers[1].to, childs_partial(bench, peers.index(offers[1].to.peer)), kept.deadline)
     assert late.value.reason is Refusal.OUT_OF_PHASE
@@ -572,7 +572,7 @@ def test_a_partial_under_way_is_not_called_back_by_leaving() -> None:
     """Combining has begun: the last work is waited for."""
     bench = make_bench()
     queue = bench.take(bench.offer(1, 2, 3))[2:]
-    while kinds(queue) != ["mask"]:
+    while kinds(queue) != ["seal"]:
         (work,) = [e for e in queue if isinstance(e, Work)]
         queue = bench.machine.on_work_done(ROUND, work.key[2], work.key[3], work.job.run(), NOW)
     assert state(bench).phase is Phase.COMBINING
@@ -599,10 +599,10 @@ def test_work_on_the_sum_is_done_one_after_another() -> None:
     assert kinds(second) == ["own"]
     third = bench.machine.on_work_done(ROUND, "own", -1, second[0].job.run(), NOW)
     assert kinds(third) == ["absorb"]
-    assert kinds(bench.machine.on_work_done(ROUND, "absorb", third[0].key[3], third[0].job.run(), NOW)) == ["mask"]
+    assert kinds(bench.machine.on_work_done(ROUND, "absorb", third[0].key[3], third[0].job.run(), NOW)) == ["seal"]
 
 
-@pytest.mark.parametrize("step", ["contribute", "own", "absorb", "mask", "identify"])
+@pytest.mark.parametrize("step", ["contribute", "own", "absorb", "seal", "identify"])
 def test_work_that_fails_ends_the_round_here_and_the_parent_hears(step: str) -> None:
     bench = make_bench()
     bench.take(bench.offer(1, 2, 3))

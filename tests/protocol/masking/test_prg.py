@@ -1,6 +1,7 @@
 """The mask stream: the same however it is cut, and gone without trace when taken off."""
 
 import tracemalloc
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
@@ -14,6 +15,22 @@ from protocol.masking import prg
 
 BITS = (16, 32, 64)
 SEEDS = [bytes([i]) * 32 for i in range(8)]
+
+
+@pytest.fixture(
+    scope="module",
+    params=[(prg.Way.COUNTER, prg._LONG), (prg.Way.GALOIS, prg._LONG), (prg.Way.GALOIS, 1)],
+    ids=["counter", "galois", "galois from the first byte"],
+    autouse=True,
+)
+def way(request: pytest.FixtureRequest) -> Iterator[prg.Way]:
+    """Every test here, in every way; with the last, also the streams that are too short for it to be worth while."""
+    chosen: prg.Way = request.param[0]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(prg, "_way", prg._way)  # so that it is put back
+        patch.setattr(prg, "_LONG", request.param[1])
+        prg.set_way(chosen)
+        yield chosen
 
 
 def reference(seed: bytes, dimension: int, bits: int) -> prg.RingArray:
@@ -49,6 +66,32 @@ def test_the_size_of_a_chunk_changes_nothing(bits: int, dimension: int, chunk: i
         prg.add_masks(out, SEEDS[:plus])
         assert np.array_equal(prg.expand(SEEDS[0], dimension, bits), reference(SEEDS[0], dimension, bits))
     assert np.array_equal(out, expected)
+
+
+@given(sizes=st.lists(st.integers(0, 80), max_size=6))
+@settings(deadline=None, max_examples=100)
+def test_a_stream_goes_on_where_it_stopped(sizes: list[int]) -> None:
+    stream, read = prg.Keystream(SEEDS[3], 2**20), b""
+    for size in sizes:
+        room = prg.room_for(size)
+        stream.read_into(room.data, size)
+        read += room[:size].tobytes()
+    assert read == reference(SEEDS[3], 480, 16).tobytes()[: len(read)]
+
+
+def test_the_way_that_is_set_is_the_way_that_is_taken(way: prg.Way, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    real = prg.GCM
+    monkeypatch.setattr(prg, "GCM", lambda nonce: made.append(nonce) or real(nonce))
+    prg.add_masks(noise(2**16, 32), [SEEDS[1]], [SEEDS[2]])
+    assert made == ([bytes(12)] * 2 if way is prg.Way.GALOIS else [])
+
+
+def test_vectors_and_rooms_start_on_a_cache_line() -> None:
+    kept = [prg.aligned(count, np.dtype("<u4")) for count in (1, 3, 1000, 70_000, 1, 5)]
+    assert all(array.ctypes.data % 64 == 0 for array in kept)
+    assert [array.size for array in kept] == [1, 3, 1000, 70_000, 1, 5]
+    assert all(prg.room_for(count).ctypes.data % 64 == 0 for count in (1, 100, 2**18))
 
 
 @given(

@@ -316,12 +316,13 @@ def peak_of(work: Any) -> int:
 
 @pytest.mark.parametrize("bits", BITS)
 @pytest.mark.parametrize("kind", [np.float32, np.float64])
-def test_working_memory_stays_below_one_mebibyte(bits: int, kind: type[Any]) -> None:
+def test_working_memory_is_small(bits: int, kind: type[Any]) -> None:
     d = 1_000_000
     encoding = one_section(bits, 12, d)
     values = np.linspace(-1.5, 1.5, d).astype(kind)
     out = encoding.zeros()
     assert peak_of(lambda: encoding.add_encoded([values], out, SEED)) <= 2**20
+    assert peak_of(lambda: encoding.add_encoded([values], out, SEED, [b"m" * 32] * 2)) <= 2**20 + 2**18
     assert peak_of(lambda: encoding.decode(out, np.float32)) <= 4 * d + 2**20
     assert peak_of(lambda: encoding.decode(out)) <= 8 * d + 2**20
     assert peak_of(lambda: clip_l2(values, 1.0)) <= 2**20
@@ -497,3 +498,32 @@ def test_clip_l2_leaves_the_zero_vector() -> None:
     vector = np.zeros(5000, dtype=np.float32)
     assert clip_l2(vector, 1.0) == 0.0
     assert not vector.any()
+
+
+@pytest.mark.parametrize("bits", BITS)
+@pytest.mark.parametrize("fresh", [True, False])
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_masks_are_added_along_with_the_value(bits: int, fresh: bool, count: int) -> None:
+    """Over sections that end inside chunks, laps and blocks, what comes out is the value and then the masks."""
+    sections = tuple(Section(length, 1.0) for length in (1, 3, CHUNK - 5, 2 * CHUNK + 7, 1, 5000))
+    encoding = Encoding(bits, 8, sections)
+    values = [np.linspace(-1.0, 1.0, section.length) for section in sections]
+    drawn = [bytes([i]) * 32 for i in range(40, 40 + count)]
+    expected = prg.expand(b"o" * 32, encoding.dimension, bits)
+    out = expected.copy()
+    if fresh:
+        encoding.put_encoded(values, expected, SEED)
+        encoding.put_encoded(values, out, SEED, drawn)
+    else:
+        encoding.add_encoded(values, expected, SEED)
+        encoding.add_encoded(values, out, SEED, drawn)
+    prg.add_masks(expected, drawn)
+    assert np.array_equal(out, expected)
+
+
+def test_a_mask_that_cannot_be_leaves_everything_as_it_was() -> None:
+    encoding = Encoding(32, 8, (Section(4, 1.0),))
+    out = encoding.zeros()
+    with pytest.raises(ValueError, match="a seed has 32 bytes"):
+        encoding.add_encoded([np.ones(4)], out, SEED, [bytes(32), bytes(31)])
+    assert not out.any()

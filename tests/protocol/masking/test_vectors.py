@@ -16,14 +16,14 @@ import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 PUBLISHED = Path(__file__).resolve().parents[2] / "vectors" / "masking.json"
-LAP = 2**14
+LAP = 2**15
 FORMATS = {16: "H", 32: "I", 64: "Q"}
 ABOUT = (
     "Masking. Hexadecimal strings are bytes; words are little-endian. prg: AES-256-CTR, key = seed, initial counter "
     "block zero; sha256 is over all bytes of the stream, head and tail are its ends. encoding: values are C99 "
     "hexadecimal floats; scale = levels / bound * 2^32; word i = round-half-even((clip(x) * scale + d) / 2^32) mod "
     "2^w, all in IEEE double, where d is 32-bit word i of the rounding seed's stream, or-ed with 1, read as signed; "
-    "with q = floor(i / 2^14) > 0, word (i mod 2^14) xor word 2^14 + q - 1 takes the place of word i; decoded is the "
+    "with q = floor(i / 2^15) > 0, word (i mod 2^15) xor word 2^15 + q - 1 takes the place of word i; decoded is the "
     "word read as signed, times (bound / levels). long_encoding: coordinate i of one section with bound 1 has the "
     "value ((i * 7919) mod 20011 - 10005) / 10007; sha256 is over the words. masks: masked = value + streams of plus - "
     "streams of minus, mod 2^w."
@@ -69,7 +69,7 @@ def encode(bits: int, cap: int, sections: list[tuple[int, float]], values: list[
     return out
 
 
-LONG = 50_001
+LONG = 100_001
 
 
 def long_values() -> list[float]:
