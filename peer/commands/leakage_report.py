@@ -6,6 +6,7 @@ Neighbours: ``leakage`` prints it.  Invariants: pure; the text says which number
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 from peer.audit.leaks import RoundLeaks
@@ -16,6 +17,7 @@ from protocol.privacy.exposure.exact import DEFAULT_VIEWS
 from protocol.privacy.exposure.recorded import Exposure
 from protocol.privacy.exposure.tree import ACCOUNTS
 
+WIDTH = 110
 QUANTILES = {"1 %": 0.01, "10 %": 0.1, "50 %": 0.5, "90 %": 0.9}
 
 
@@ -44,10 +46,10 @@ def study_text(shape: Shape, study: Study) -> str:
     rows = [row for row in _study_rows(study) if row["of"] == "published" or study.faults != Faults()]
     trees = next((row.monte_carlo.trees for row in study.rows if row.monte_carlo is not None), 0)
     trunk = f", below a trunk of {shape.trunk}" if shape.trunk else ""
+    tree = f"A tree of {shape.nodes} nodes: branching {shape.branching}, depth {shape.depth}{trunk}"
+    chances = f"lost with probability {study.faults.lost:g}, and others late with {study.faults.late:g}"
     out = [
-        f"A tree of {shape.nodes} nodes: branching {shape.branching}, depth {shape.depth}{trunk};"
-        f" S = {shape.collusion_threshold}. Partials are lost with probability {study.faults.lost:g},"
-        f" and others late with {study.faults.late:g}.",
+        *wrap(f"{tree}; S = {shape.collusion_threshold}. Partials are {chances}.", WIDTH),
         "",
         "Share of the contributors whose value is exposed to all corrupt peers together, at a share of corrupt peers:",
         "",
@@ -65,15 +67,12 @@ def study_text(shape: Shape, study: Study) -> str:
             },
         ),
         "",
-        "published: in the total.  arrived: their vector reached their parent, on time or late, published or not."
-        + ("" if study.faults != Faults() else "  The same here."),
-        _exact_sentence(study.exact, shape.nodes),
+        "published: in the total.  arrived: their vector reached their parent, on time or late, published or not.",
+        *wrap(_exact_sentence(study.exact, shape.nodes, rows), WIDTH),
     ]
     if trees:
-        out.append(
-            f"Monte Carlo: {trees} rounds for each share, seed {study.seed}; +- is one standard error. The largest"
-            f" difference to theory is {study.largest_z:.2f} standard errors, of {_comparisons(study)} compared."
-        )
+        sampled = f"Monte Carlo: {trees} rounds for each share, seed {study.seed}; +- is one standard error."
+        out += wrap(f"{sampled} {_largest(rows, 'z')}", WIDTH)
         out += ["", *_sets(rows)]
     return "\n".join(out)
 
@@ -157,24 +156,27 @@ def _study_rows(study: Study) -> list[dict[str, Any]]:
     return rows
 
 
-def _exact_sentence(exact: Exact | None, nodes: int) -> str:
+def _exact_sentence(exact: Exact | None, nodes: int, rows: Sequence[dict[str, Any]]) -> str:
     if exact is None:
         return (
             f"Exact: left out, as 2^{nodes} coalitions, each in enough patterns of lost and late partials, are more"
             f" views than {DEFAULT_VIEWS}."
         )
-    patterns = f"all {exact.patterns}" if exact.complete else f"a sample of {exact.patterns}"
-    smallest = (
-        "none learns a value" if exact.smallest is None else f"the smallest that learns a value: {exact.smallest}"
-    )
+    patterns = f"a sample of {exact.patterns} patterns of lost and late partials"
+    if exact.complete:
+        patterns = f"all {exact.patterns} patterns of lost and late partials" if exact.patterns > 1 else "one round"
+    members = f"the smallest that learns a value has {exact.smallest} members"
     return (
-        f"Exact: linear algebra for all {1 << nodes} coalitions in {patterns} patterns of lost and late partials;"
-        f" {smallest}."
+        f"Exact: linear algebra for all {1 << nodes} coalitions in {patterns};"
+        f" {'none learns a value' if exact.smallest is None else members}. {_largest(rows, 'exact_z')}"
     )
 
 
-def _comparisons(study: Study) -> int:
-    return sum(z is not None for row in study.rows for account in ACCOUNTS for z in study.z_scores(row, account))
+def _largest(rows: Sequence[dict[str, Any]], score: str) -> str:
+    largest = max(abs(row[score]) for row in rows)
+    if largest == 0:
+        return "It is equal to theory."
+    return f"The largest difference to theory is {largest:.2f} standard errors, of {len(rows)} compared."
 
 
 def _round_row(one: RoundLeaks) -> dict[str, Any]:
