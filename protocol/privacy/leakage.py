@@ -140,6 +140,17 @@ class Leakage:
             if n.peer in up or (i != own and self._inside[own] >> i & 1 and peer in n.ancestors[:s])
         )
 
+    def neighbour_counts(self) -> dict[bytes, int]:
+        """How many mask neighbours every contributor that sent (or published) has; ancestors count as far as they are
+        named, described or not."""
+        s = self.described.collusion_threshold
+        counts = {n.peer: len(n.ancestors[:s]) for n in self._nodes if n.contributed and n.sent}
+        for i, node in enumerate(self._nodes):
+            for ancestor in node.ancestors[:s]:
+                if ancestor in counts and self._inside[self._index[ancestor]] >> i & 1:
+                    counts[ancestor] += 1
+        return counts
+
     def by_algebra(self, coalition: Iterable[bytes]) -> Knowledge:
         """What follows from the coalition's equations.  Cost: elimination of one row per vector it holds."""
         basis = _value_basis(self._view(coalition), len(self._nodes))

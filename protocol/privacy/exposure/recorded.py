@@ -28,9 +28,9 @@ class Exposure:
     published: Expected | None
     """By formula; ``None`` where the round breaks the protocol."""
     arrived: Expected | None
-    sampled: float
-    """Share exposed among the arrived, by linear algebra over sampled coalitions."""
-    sampled_error: float
+    sampled: float | None
+    """Share exposed among the arrived, by linear algebra over sampled coalitions; ``None``: none were asked for."""
+    sampled_error: float | None
     sizes: tuple[int, ...]
     """Over the samples: honest arrived contributors in a visible component of each size; empty where unknown."""
     hidden: int
@@ -67,13 +67,14 @@ def round_exposure(
 ) -> RoundExposure:
     """Exposure of a round for each probability in ``corrupt`` and each size of coalition in ``sizes``.
 
-    ``samples``: coalitions drawn for each of them.  Raises ``ConfigurationError`` for a probability outside [0, 1) and
-    ``ValueError`` for a description that is no tree, a negative size or less than one sample.
+    ``samples``: coalitions drawn for each of them; with 0 there are only formulas, which are quick for rounds of any
+    size.  Raises ``ConfigurationError`` for a probability outside [0, 1), and ``ValueError`` for a description that is
+    not one of a tree or for a negative size or number of samples.
     """
     for q in corrupt:
         check_corrupt(q)
-    if samples < 1 or min(sizes, default=0) < 0:
-        raise ValueError("at least one sample is needed, and sizes that are not negative")
+    if samples < 0 or min(sizes, default=0) < 0:
+        raise ValueError("neither sizes nor the number of samples can be negative")
     return _Round(described).exposure(corrupt, sizes, samples, seed)
 
 
@@ -85,9 +86,8 @@ class _Round:
         self._arrived = self._engine.arrived
         named = {ancestor for node in described.nodes for ancestor in node.ancestors}
         self._peers = (*self._engine.peers, *sorted(named - set(self._engine.peers)))
-        s = described.collusion_threshold
-        up = {node.peer: node.ancestors[:s] for node in described.nodes}
-        self._neighbours = {p: len({*up[p], *self._engine.neighbours(p)}) for p in self._arrived}
+        counts = self._engine.neighbour_counts()
+        self._neighbours = {peer: counts[peer] for peer in self._arrived}
 
     def exposure(self, corrupt: Sequence[float], sizes: Sequence[int], samples: int, seed: int) -> RoundExposure:
         by_corrupt, by_size = [], []
@@ -128,14 +128,14 @@ class _Round:
                     hidden += count
                 else:
                     sizes[len(component.peers)] += count
-        exposed, honest = (sum(column) for column in zip(*pairs, strict=True))
+        exposed, honest = sum(e for e, _ in pairs), sum(h for _, h in pairs)
         share = exposed / honest if honest else 0.0
         residual = math.sqrt(sum((e - share * h) ** 2 for e, h in pairs))
         return Exposure(
             published=self._expected(self._published, chance) if lawful else None,
             arrived=self._expected(self._arrived, chance) if lawful else None,
-            sampled=share,
-            sampled_error=residual / honest if honest else 0.0,
+            sampled=share if pairs else None,
+            sampled_error=(residual / honest if honest else 0.0) if pairs else None,
             sizes=tuple(sizes[k] for k in range(max(sizes, default=-1) + 1)),
             hidden=hidden,
         )

@@ -85,7 +85,7 @@ def test_every_pattern_has_its_probability() -> None:
 
 
 def test_a_sample_of_patterns_is_near_all_of_them() -> None:
-    shape, faults = Shape(2, 2, 0, 2), Faults(0.2, 0.2)
+    shape, faults = Shape(2, 2, 0, 2), Faults(0.1, 0.4)
     whole = by_algebra(shape, faults, views=1 << 18)
     sample = by_algebra(shape, faults, views=200 << 7, seed=5)
     assert whole is not None
@@ -96,6 +96,7 @@ def test_a_sample_of_patterns_is_near_all_of_them() -> None:
     assert whole.share_error("published", 0.3) == 0
     for account in ("published", "arrived"):
         error = sample.share_error(account, 0.3)
+        assert abs(sample.contributors(account) - whole.contributors(account)) < 0.3
         assert 0 < abs(sample.share(account, 0.3) - whole.share(account, 0.3)) < 3 * error
         assert whole.share(account, 0.3) == pytest.approx(getattr(closed_form(shape, faults, 0.3), account).share)
     again = by_algebra(shape, faults, views=200 << 7, seed=5)

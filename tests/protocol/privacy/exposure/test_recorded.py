@@ -16,13 +16,14 @@ LATE_AND_LOST = play_round(
 ).described
 
 
-@pytest.mark.parametrize(
-    "described", [LATE_AND_LOST, play_round(Shape(2, 2, 0, 2).tree(), [Fate.ON_TIME] * 7).described]
-)
+WHOLE = play_round(Shape(2, 2, 0, 2).tree(), [Fate.ON_TIME] * 7).described
+
+
+@pytest.mark.parametrize("described", [LATE_AND_LOST, WHOLE], ids=["late and lost", "whole"])
 def test_formulas_against_every_coalition(described: DescribedRound) -> None:
     engine = Leakage(described)
     n, q = len(engine.peers), 0.3
-    found = round_exposure(described, corrupt=[q], sizes=range(n), samples=1)
+    found = round_exposure(described, corrupt=[q], sizes=range(n), samples=0)
     assert (found.peers, found.follows_protocol) == (7, True)
     accounts = {"published": engine.published, "arrived": engine.arrived}
     assert found.published == len(engine.published)
@@ -52,6 +53,24 @@ def test_fewest_neighbours() -> None:
     assert found.by_corrupt == found.by_size == ()
 
 
+def test_an_ancestor_that_is_only_named_is_a_peer_and_a_neighbour() -> None:
+    """The root left no record, and nothing was sent to it that is known of."""
+    found = round_exposure(DescribedRound(2, WHOLE.nodes[3:]), sizes=[2])
+    assert (found.peers, found.arrived) == (7, 0)
+    found = round_exposure(DescribedRound(2, WHOLE.nodes[1:]), sizes=[2])
+    assert (found.peers, found.arrived, found.fewest_neighbours) == (7, 4, 2)
+
+
+def test_a_round_of_thousands_by_formula() -> None:
+    shape = Shape(2, 11)
+    tree = shape.tree()
+    found = round_exposure(play_round(tree, [Fate.ON_TIME] * tree.nodes).described, corrupt=[0.2], samples=0)
+    exposure = found.by_corrupt[0][1].published
+    assert exposure is not None
+    assert found.fewest_neighbours == 3
+    assert exposure.share == pytest.approx(closed_form(shape, Faults(), 0.2).published.share)
+
+
 def test_many_rounds_average_to_the_closed_form() -> None:
     """Exposure of the rounds of a tree, each with its probability: what simulated rounds are summed up to."""
     tree, faults, q = Shape(2, 2, 0, 2).tree(), Faults(0.2, 0.3), 0.3
@@ -72,6 +91,8 @@ def test_samples_are_near_the_formulas_and_repeatable() -> None:
     assert one == two != round_exposure(LATE_AND_LOST, corrupt=[0.5], sizes=[3], samples=2000, seed=4)
     for _, exposure in (*one.by_corrupt, *one.by_size):
         assert exposure.arrived is not None
+        assert exposure.sampled is not None
+        assert exposure.sampled_error is not None
         assert 0 < abs(exposure.sampled - exposure.arrived.share) < 3 * exposure.sampled_error
         assert exposure.hidden > 0
         assert exposure.sizes[0] == 0
@@ -88,7 +109,9 @@ def test_a_round_that_breaks_the_protocol_has_samples_only() -> None:
     assert exposure.arrived is None
     assert exposure.published is None
     assert exposure.sizes == ()
-    assert exposure.sampled > 0
+    assert exposure.sampled
+    none = round_exposure(bare, sizes=[1], samples=0).by_size[0][1]
+    assert (none.sampled, none.sampled_error, none.arrived) == (None, None, None)
 
 
 def test_a_round_of_nobody() -> None:
@@ -101,6 +124,6 @@ def test_a_round_of_nobody() -> None:
 def test_bad_arguments() -> None:
     with pytest.raises(ConfigurationError):
         round_exposure(LATE_AND_LOST, corrupt=[1.0])
-    for bad in ({"samples": 0}, {"sizes": [-1]}):
+    for bad in ({"samples": -1}, {"sizes": [-1]}):
         with pytest.raises(ValueError, match="sample"):
             round_exposure(LATE_AND_LOST, **bad)  # type: ignore[arg-type]
