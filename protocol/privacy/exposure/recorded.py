@@ -145,7 +145,8 @@ class _Round:
 
 
 def _all_inside(k: int, others: int, size: int) -> float:
-    """Probability that ``size`` of ``others`` peers, drawn uniformly, include ``k`` given ones."""
-    if not k <= size:
-        return 0.0
-    return 1.0 if size >= others else math.comb(others - k, size - k) / math.comb(others, size)
+    """Probability that ``size`` of ``others`` peers, drawn uniformly, include ``k`` given ones.
+
+    0 where a coalition is larger than that: then nobody is honest.
+    """
+    return math.comb(others - k, size - k) / math.comb(others, size) if k <= size <= others else 0.0

@@ -23,12 +23,12 @@ WHOLE = play_round(Shape(2, 2, 0, 2).tree(), [Fate.ON_TIME] * 7).described
 def test_formulas_against_every_coalition(described: DescribedRound) -> None:
     engine = Leakage(described)
     n, q = len(engine.peers), 0.3
-    found = round_exposure(described, corrupt=[q], sizes=range(n), samples=0)
+    found = round_exposure(described, corrupt=[q], sizes=range(n + 2), samples=0)
     assert (found.peers, found.follows_protocol) == (7, True)
     accounts = {"published": engine.published, "arrived": engine.arrived}
     assert found.published == len(engine.published)
     assert found.arrived == len(engine.arrived)
-    for account, size in product(accounts, range(n)):
+    for account, size in product(accounts, range(n + 2)):
         exposed = honest = 0
         for coalition in combinations(engine.peers, size):
             exposed += len(set(engine.by_algebra(coalition).values) & set(accounts[account]))
