@@ -70,7 +70,11 @@ class Exact:
 
 
 class Modelled:
-    """Seals and opens seeds, and does nothing that costs O(d): no gradient, no mask, no sum."""
+    """Seals and opens seeds, and does nothing that costs O(d): no gradient, no mask, no sum.  One for each world."""
+
+    def __init__(self) -> None:
+        self._published = 0
+        """Sums, no two of which are the same."""
 
     def run(self, job: Job) -> Any:
         """A result of the real one's kind and size."""
@@ -84,15 +88,14 @@ class Modelled:
             case jobs.SealSeeds():
                 return job.run()
             case Publish():
-                checkpoint = _successor(job.checkpoint, 1, job.cohort.to_bytes(8, "little"))
+                self._published += 1
+                checkpoint = _successor(job.checkpoint, 1, self._published.to_bytes(8, "little"))
                 return Published(checkpoint, _digest(checkpoint), None, None)
             case Identify():
                 state.view(job.task, job.checkpoint)
                 return job.checkpoint, _digest(job.checkpoint)
             case Merge():
-                checkpoint = _successor(
-                    job.first, max(0, job.second.age - job.first.age), bytes(job.second.state[:_MARK])
-                )
+                checkpoint = _merged(job.first, job.second)
                 return checkpoint, _digest(checkpoint)
             case Sidestep():
                 checkpoint = _successor(job.checkpoint, 0, job.seed)
@@ -110,6 +113,13 @@ def _successor(checkpoint: Checkpoint, steps: int, why: bytes) -> Checkpoint:
     mark = hashlib.blake2b(bytes(checkpoint.state[:_MARK]) + why, digest_size=_MARK).digest()
     size = len(checkpoint.state)
     return Checkpoint(checkpoint.task, checkpoint.age + steps, mark[:size].ljust(size, b"\0"))
+
+
+def _merged(first: Checkpoint, second: Checkpoint) -> Checkpoint:
+    """A model of age 0 weighs nothing beside an older one (and is all zero where worlds begin)."""
+    if (first.age == 0) != (second.age == 0):
+        return max(first, second, key=lambda checkpoint: checkpoint.age)
+    return _successor(first, max(0, second.age - first.age), bytes(second.state[:_MARK]))
 
 
 def _digest(checkpoint: Checkpoint) -> Digest:
