@@ -25,6 +25,7 @@ class DaskCluster:
     def __init__(self, address: str, remark: Callable[[str], None]) -> None:
         """Raises ``ConfigurationError`` if Dask is not installed; ``remark`` takes a sentence for people."""
         self.address = address
+        self.connect_s = CONNECT_S
         self._remark = remark
         self._distributed: Any = needed("distributed", "cluster", "--scheduler")
 
@@ -58,7 +59,7 @@ class DaskCluster:
 
     def _connect(self) -> Any:
         try:
-            return self._distributed.Client(self.address, timeout=CONNECT_S, set_as_default=False)
+            return self._distributed.Client(self.address, timeout=self.connect_s, set_as_default=False)
         except ValueError as error:
             problem = f"--scheduler {self.address}: {error}; it is an address such as tcp://10.0.0.1:8786"
             raise ConfigurationError([problem]) from error
