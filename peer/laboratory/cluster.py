@@ -42,17 +42,16 @@ class DaskCluster:
             if not client.scheduler_info()["workers"]:
                 self._remark(f"no worker is connected to {self.address} yet; waiting")
             futures = {client.submit(execute, task, key=f"susurrus-{task.id}"): task for task in tasks}
-            for future in self._distributed.as_completed(list(futures)):
+            for future in self._distributed.as_completed(list(futures), loop=client.loop):
                 task = futures.pop(future)
-                error = future.exception()
-                if error is None:
+                if future.status == "finished":
                     yield future.result()
-                elif isinstance(error, self._distributed.scheduler.KilledWorker):
-                    yield Outcome(task.id, [], KILLED)
-                elif client.status == "running":
-                    yield Outcome(task.id, [], f"{type(error).__name__}: {' '.join(str(error).split())}")
-                else:
+                elif future.status != "error":  # cancelled, as every run is when the scheduler is lost
                     raise PeerError(f"the scheduler at {self.address} is gone; the same command goes on later")
+                elif isinstance(error := future.exception(), self._distributed.scheduler.KilledWorker):
+                    yield Outcome(task.id, [], KILLED)
+                else:
+                    yield Outcome(task.id, [], f"{type(error).__name__}: {' '.join(str(error).split())}")
                 future.release()  # the scheduler need not keep what is in the journal
         finally:
             client.close()

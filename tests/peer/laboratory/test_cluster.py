@@ -1,11 +1,13 @@
 """A real Dask scheduler and two worker processes on loopback, one of which is killed in the middle."""
 
+import json
 import os
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ import pytest
 from peer.errors import PeerError
 from peer.laboratory import extras
 from peer.laboratory.cluster import DaskCluster
-from peer.laboratory.work import Task
+from peer.laboratory.work import KILLED, Task
 from protocol.base.errors import ConfigurationError
 from tests.peer.laboratory.conftest import contents
 from tests.peer.laboratory.trial import Trial, begun, experiment_text, wait_for
@@ -28,10 +30,10 @@ class Cluster:
         self._place = place
         self._processes: list[subprocess.Popen[bytes]] = []
 
-    def start(self, name: str, *args: str) -> "subprocess.Popen[bytes]":
+    def start(self, name: str, *args: str, **settings: str) -> "subprocess.Popen[bytes]":
         with (self._place / f"{name}.log").open("wb") as log:
-            command = [sys.executable, "-m", "dask", *args, "--no-dashboard", "--host", "127.0.0.1"]
-            environment = {**os.environ, "DASK_DISTRIBUTED__ADMIN__TICK__LIMIT": "1h"}
+            command = [sys.executable, "-m", "dask", *args, "--host", "127.0.0.1", "--dashboard-address", "127.0.0.1:0"]
+            environment = {**os.environ, "DASK_TEMPORARY_DIRECTORY": str(self._place), **settings}
             process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self._place, env=environment)
         self._processes.append(process)
         return process
@@ -45,6 +47,14 @@ class Cluster:
 
         wait_for(found)
         return found()[0]
+
+    def workers(self, address: str, count: int) -> "list[subprocess.Popen[bytes]]":
+        """Workers of one thread, all of them connected."""
+        each = ("worker", address, "--worker-port", "0", "--nthreads", "1", "--no-nanny")
+        started = [self.start(f"worker{i}", *each) for i in range(count)]
+        log = self._place / "scheduler.log"
+        wait_for(lambda: log.read_text().count("Register worker") == count)
+        return started
 
     def close(self) -> None:
         for process in reversed(self._processes):
@@ -71,12 +81,12 @@ def test_a_lost_workers_runs_are_done_again(
     file.write_text(experiment_text(log, values=range(4), repeats=1, more=f"gate = '{gate}'\ngated = 2"))
     cluster.start("scheduler", "scheduler", "--port", "0")
     address = cluster.address()
-    local = ("--worker-port", "0", "--nthreads", "1", "--no-nanny")
-    workers = [cluster.start(f"worker{i}", "worker", address, *local) for i in range(2)]
+    workers = cluster.workers(address, 2)
     process = start(file, "--out", tmp_path / "out", "--scheduler", address)
     # Both workers wait inside a run.
     pids = {worker.pid for worker in workers}
-    wait_for(lambda: {pid for each in begun(log).values() for pid in each} == pids and len(begun(log)) == 6)
+    wait_for(lambda: process.poll() is not None or (len(begun(log)) == 6 and set(chain(*begun(log).values())) == pids))
+    assert process.poll() is None, process.communicate()
     workers[0].send_signal(signal.SIGKILL)
     workers[0].wait()
     gate.touch()
@@ -84,13 +94,38 @@ def test_a_lost_workers_runs_are_done_again(
     assert (process.returncode, out) == (0, f"8 runs, seed 7: {tmp_path / 'out' / 'report.html'}\n"), err
     assert f"on the Dask cluster at {address}" in err
     tries = begun(log)
-    assert sorted(tries) == sorted(set(tries))
     assert len(tries) == 8
     lost = [seed for seed, processes in tries.items() if processes[0] == workers[0].pid and len(processes) > 1]
     assert lost
     assert all(tries[seed][-1] == workers[1].pid for seed in lost)
     assert outcome(file, "--out", tmp_path / "local")[0] == 0
     assert contents(tmp_path / "out") == contents(tmp_path / "local")
+
+
+def test_a_run_that_kills_its_worker_and_a_scheduler_that_goes_away(
+    tmp_path: Path, cluster: Cluster, start: Callable[..., "subprocess.Popen[str]"]
+) -> None:
+    file, log, gate = tmp_path / "e.toml", tmp_path / "log", tmp_path / "gate"
+    text = experiment_text(log, values=range(2), repeats=1, more="trouble = 'die 0'").replace("[0.5, 2.0]", "[0.5]")
+    file.write_text(text)
+    limit = {"DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "0"}
+    scheduler = cluster.start("scheduler", "scheduler", "--port", "0", **limit)
+    address = cluster.address()
+    cluster.workers(address, 2)
+    process = start(file, "--out", tmp_path / "out", "--scheduler", address, "--json")
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 1, err
+    (told,) = json.loads(out)["experiments"]
+    assert (told["runs"], [(each["value"], each["problem"]) for each in told["failures"]]) == (1, [(0, KILLED)])
+
+    file.write_text(text.replace("trouble = 'die 0'", f"gate = '{gate}'\ngated = 0"))
+    before = begun(log)
+    process = start(file, "--out", tmp_path / "other", "--scheduler", address)
+    wait_for(lambda: process.poll() is not None or begun(log) != before)
+    scheduler.kill()  # while the worker that is left waits inside a run
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (1, "")
+    assert err.splitlines()[-1] == f"susurrus: the scheduler at {address} is gone; the same command goes on later"
 
 
 def test_nobody_answers() -> None:

@@ -16,7 +16,8 @@ PATIENCE_S = 60.0
 
 class Trial:
     """Parameters: ``log`` (a directory), ``value``, and, all optional, ``deep.factor``, ``label``, ``gate`` (a file
-    that runs with a ``value`` from ``gated`` on wait for), ``trouble`` (``raise``, ``die`` or ``die once``).
+    that runs with a ``value`` from ``gated`` on wait for), ``trouble`` (``raise``, ``die``, ``die once``, ``die
+    VALUE``).
     """
 
     name = "trial"
@@ -39,6 +40,8 @@ class Trial:
             case "raise":
                 raise ValueError("the trial was asked\nto fail")
             case "die":
+                os._exit(7)
+            case str(text) if text == f"die {value}":
                 os._exit(7)
             case "die once" if len(begun(log)[str(seed)]) == 1:
                 os._exit(7)
