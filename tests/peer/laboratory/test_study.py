@@ -106,7 +106,9 @@ class _Page(HTMLParser):
 def made(directory: Path, text: str, scale: str = "full", wanted: str | None = None) -> dict[str, bytes]:
     """What a study of this experiment leaves."""
     experiment = parse(load_text(directory, text), directory / "e.toml", scale)
-    carry_out_study(Study("A <title>", (experiment,), directory / "out", 7, formats(wanted)), LocalWorkers(2))
+    carry_out_study(
+        Study("try", "A <title>", (experiment,), directory / "out", 7, formats(wanted)), LocalWorkers(2), print
+    )
     return contents(directory / "out")
 
 
@@ -236,7 +238,7 @@ def test_several_experiments_in_one_report(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(study, "files", lambda _: tmp_path)
     experiments = tuple(evaluation("small"))
     assert [experiment.name for experiment in experiments] == ["a", "b"]
-    carry_out_study(Study("Both", experiments, tmp_path / "out", 7, ("csv",)), LocalWorkers(2))
+    carry_out_study(Study("both", "Both", experiments, tmp_path / "out", 7, ("csv",)), LocalWorkers(2), print)
     assert list(contents(tmp_path / "out")) == [
         "a/results.csv", "a/summary.csv", "b/results.csv", "b/summary.csv", "report.html",
     ]  # fmt: skip
