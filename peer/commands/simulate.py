@@ -193,7 +193,7 @@ def _study(
     directory = (asked.out.expanduser() if asked.out else Path(f"{name}-results")).absolute()
     before = seed_before(directory, experiments)
     seed = _seed(asked) if asked.seed is not None or before is None else before
-    study = Study(name, title or name, tuple(experiments), directory, seed, formats)
+    study = Study(name, title or name, tuple(experiments), directory, seed, formats, nested=asked.paper is not None)
     try:
         done = carry_out_study(study, engine, say)
     except KeyboardInterrupt:

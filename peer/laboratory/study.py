@@ -6,7 +6,8 @@ knows of times, machines and interruptions.
 
     DIR/journal.jsonl  results.csv  [results.parquet]  summary.csv  report.html  run-info.json
 
-With several experiments each has a directory of its own inside; the report and ``run-info.json`` are one.
+A nested study may have several experiments: each has a directory of its own inside; the report and ``run-info.json``
+are one.
 """
 
 import json
@@ -41,10 +42,12 @@ class Study:
     directory: Path
     seed: int
     formats: tuple[str, ...]
+    nested: bool = False
+    """Whether each experiment has a directory of its own; else there is one experiment."""
 
     def place(self, experiment: Experiment) -> Path:
         """The directory of one of its experiments."""
-        return self.directory if len(self.experiments) == 1 else self.directory / experiment.name
+        return self.directory / experiment.name if self.nested else self.directory
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +107,7 @@ def scale_of(data: dict[str, Any], path: Path, wanted: str | None) -> str:
 def carry_out_study(study: Study, engine: Engine, remark: Callable[[str], None]) -> Done:
     """Do all runs that are not done yet, then write the tables and the report; ``remark`` is told what begins."""
     began, clock = time.time(), time.monotonic()
-    if len(study.experiments) > 1:
+    if study.nested:
         use_directory(study.directory, "--out", empty=seed_before(study.directory, study.experiments) is None)
     with ExitStack() as held:
         journals = [held.enter_context(journal_of(e, study.seed, study.place(e))) for e in study.experiments]

@@ -122,6 +122,7 @@ def test_the_evaluation_at_a_small_scale(tmp_path: Path, monkeypatch: pytest.Mon
     result = invoke("--paper", "small", "--seed", 1, "--json")
     assert result.exit_code == 0, result.stderr
     assert json.loads(result.stdout)["title"] == "Evaluation"
+    assert (tmp_path / "paper-results" / "availability" / "results.csv").exists()
     html = (tmp_path / "paper-results" / "report.html").read_text()
     assert "<h1>Evaluation</h1>" in html
     assert html.count("<svg") == 1

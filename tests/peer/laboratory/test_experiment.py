@@ -222,6 +222,14 @@ def test_what_the_package_brings_is_right_at_both_scales(scale: str) -> None:
     assert {experiment.scale for experiment in evaluation(scale)} == {scale}
 
 
+def test_the_example_of_the_readme_is_right() -> None:
+    text = (Path(__file__).parents[3] / "README.md").read_text()
+    at = text.index("    [experiment]\n")
+    lines = text[at : text.index("    pip install '.[plot,data]'", at)].splitlines()
+    found = parsed("\n".join(line.removeprefix("    ") for line in lines))
+    assert (found.name, len(found.points), len(found.outline.plots), len(found.outline.tables)) == ("phones", 2, 1, 1)
+
+
 def test_kinds_are_kinds() -> None:
     kinds: list[tuple[str, Kind]] = list(KINDS.items())
     assert all(kind.name == name for name, kind in kinds)

@@ -238,7 +238,9 @@ def test_several_experiments_in_one_report(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(study, "files", lambda _: tmp_path)
     experiments = tuple(evaluation("small"))
     assert [experiment.name for experiment in experiments] == ["a", "b"]
-    carry_out_study(Study("both", "Both", experiments, tmp_path / "out", 7, ("csv",)), LocalWorkers(2), print)
+    carry_out_study(
+        Study("both", "Both", experiments, tmp_path / "out", 7, ("csv",), nested=True), LocalWorkers(2), print
+    )
     assert list(contents(tmp_path / "out")) == [
         "a/results.csv", "a/summary.csv", "b/results.csv", "b/summary.csv", "report.html",
     ]  # fmt: skip
