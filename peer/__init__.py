@@ -20,6 +20,7 @@ The running peer, in the order of a message's way in:
 The project's own measurements and checks:
 
 - ``demo``: real processes on this machine;  ``audit``: recordings of public data, checked;  ``bench``: what it costs
+- ``laboratory``: experiments of many runs under virtual time, and their reports
 
 Neighbours: imports ``protocol``; nothing imports it.  ``errors`` holds what ends as one sentence.
 Invariants: no plaintext mode, no pickle, no telemetry; secrets never reach a log; whatever a person can have got wrong
