@@ -31,7 +31,7 @@ from protocol.identity.descriptor import Descriptor, make_descriptor
 from protocol.membership import Liveness, Membership
 from protocol.surroundings import Restored, Surroundings
 from protocol.training.catalogue import Catalogue, Entry, identify
-from protocol.training.task import SignedTask
+from protocol.training.task import SignedTask, Task
 from protocol.wire import messages as m
 from protocol.wire.codec import kind_name
 
@@ -49,7 +49,12 @@ class Node:
         self.membership = Membership(
             self.descriptor, surroundings.settings, surroundings.entropy, surroundings.verifier, now
         )
-        self.tasks = Catalogue(surroundings.application, surroundings.entropy, surroundings.settings)
+        self.tasks = Catalogue(
+            surroundings.application,
+            surroundings.entropy,
+            surroundings.settings,
+            surroundings.verifier.check_signature,
+        )
         ports = Ports(
             own=lambda: self.descriptor,
             members=self.membership.alive,
@@ -296,9 +301,9 @@ class Node:
         while True:
             if self.rounds.full:  # a walk costs its sender next to nothing, and a round costs everybody
                 entry.walks.postpone(now + self._given.settings.retry_pause_s)
-            if (model := entry.walks.take_ready(now)) is None:
+            if (held := entry.walks.take_ready(now)) is None:
                 return effects
-            task = entry.task
+            task, model = entry.task, held.model
             if not self.tasks.able(entry):  # its user has said no since, or will not contribute to what he introduced
                 effects += entry.walks.pass_on(model, self.membership.alive(), now)
                 continue
@@ -310,8 +315,13 @@ class Node:
                 entry.walks.put_back(model, now + self._given.settings.gossip_period_s)
                 return [*effects, Report(reports.Waiting(task.id, task.minimum_cohort - live))]
             entry.walks.round_begun(model.walk, model.lineage, model.checkpoint.age, now)
-            planned = planned_cohort(self.membership.size_estimate(), task.cohort, task.minimum_cohort, task.branching)
-            effects += self.rounds.start(task, model, planned, now)
+            effects += self.rounds.start(task, model, self._planned(task, held.retry), now)
+
+    def _planned(self, task: Task, retry: bool) -> int:
+        """Contributions to plan a round for.  A retry does with less: whoever is counted as alive and cannot contribute
+        may have stood where the tree needed a leaf, and would stand there again."""
+        most = planned_cohort(self.membership.size_estimate(), task.cohort, task.minimum_cohort, task.branching)
+        return most - self._given.entropy.below(most - task.minimum_cohort + 1) if retry else most
 
     # --- inside -----------------------------------------------------------------------------------------------
 

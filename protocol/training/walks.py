@@ -204,15 +204,15 @@ class Walks:
         self._held.append(Held(model, now + pause, retry))
         return []
 
-    def take_ready(self, now: float) -> Model | None:
-        """The next walk whose round may start now; it is no longer held then."""
+    def take_ready(self, now: float) -> Held | None:
+        """The next walk whose round may start now; it is no longer held here then."""
         for held in list(self._held):
             if held.ready_at <= now:
                 self._held.remove(held)
                 model = held.model
                 if self._behind(model.walk, model.checkpoint.age, model.lineage, held.retry, now):
                     continue  # its other copy is ahead and alive: this one dies out
-                return model
+                return held
         return None
 
     def put_back(self, model: Model, ready_at: float) -> None:
