@@ -100,8 +100,11 @@ class Membership:
             return float("inf"), "left"
         if self._urgent:
             return self._clock, "gossip"
+        best = self._detector.next_deadline()
+        if self._gossip_at <= best[0]:
+            best = self._gossip_at, "gossip"
         dial = max(self._clock, self._dialler.deadline(len(self._view.alive())))
-        return min(self._detector.next_deadline(), (self._gossip_at, "gossip"), (dial, "dial"))
+        return (dial, "dial") if dial < best[0] else best
 
     # --- what happened ---------------------------------------------------------------------------------------
 

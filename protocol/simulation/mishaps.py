@@ -6,7 +6,7 @@ whole, everybody works at full speed, and who is to come back has come back.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from protocol import reports
 from protocol.aggregation.phases import AbstainReason
@@ -151,6 +151,9 @@ class Mishaps:
     def begin(self) -> None:
         """Start everybody who is there from the start, let them know each other, bring the task, arm the faults."""
         world, late = self.world, {a.peer for a in self.plan.absences if a.begin is None}
+        making = world.making
+        if self.plan.acquainted:  # who is about to know everybody need not ask the seeds
+            world.making = replace(making, seeds=0)
         told = [world.submission(world.peers[0], self.task)] if self.plan.told else []
         for peer in world.peers:
             peer.skew = self.plan.skews[peer.index]
@@ -159,6 +162,7 @@ class Mishaps:
                 world.start(peer)
         if self.plan.acquainted:
             self._acquaint()
+        world.making = making
         self._arm()
         world.introduce(world.peers[0], self.task)
         self.settled = not self.plan.calm_s

@@ -11,10 +11,12 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from protocol.application import Freshness
+import numpy as np
+
+from protocol.application import Contribution, Freshness, sections_of
 from protocol.base.entropy import SeededEntropy
 from protocol.base.settings import LAN, Settings
-from protocol.effects import Effect
+from protocol.effects import Effect, Job
 from protocol.events import Event
 from protocol.simulation import invariants
 from protocol.simulation.application import NoiseApplication
@@ -26,22 +28,22 @@ from protocol.simulation.lives import SimulatedPeer
 from protocol.simulation.mishaps import Absence, Death, Mishaps, Plan, Spell
 from protocol.simulation.network_model import Connections, NatShares, NetworkModel
 from protocol.simulation.world import START, Making, World, newest_ages
-from protocol.training.task import Task
-from protocol.wire.messages import Message
+from protocol.training.task import RoundKind, Task
+from protocol.wire.messages import Checkpoint, Message
 
 PATIENCE_S = 200.0
 """Virtual seconds after the last fault within which everybody who is up has the last model."""
 POOL = 64
 """Worlds draw the first of their peers' keys from so many."""
-SECRECY_EVERY = 16
+SECRECY_EVERY = 32
 """In one world of so many, all coalitions are tried; the rule, which stands for them, is checked in all."""
-EXACT_EVERY = 101
+EXACT_EVERY = 200
 """In one world of so many, cryptography is real."""
 _LATENCIES = (Constant(0.002), Uniform(0.001, 0.02), Constant(0.04))
 _JITTERS = (Constant(0.0), Exponential(0.005), Exponential(0.03))
 _HASTY = replace(
     LAN,
-    gossip_period_s=1.0,
+    gossip_descriptors=3,
     probe_timeout_s=0.3,
     suspicion_periods=2,
     answer_timeout_s=0.25,
@@ -79,16 +81,16 @@ class Verdict:
 def random_world(seed: int) -> tuple[World, Task, Plan]:
     """The world of a seed, nobody in it started, its task, and what is to befall it."""
     draw = SeededEntropy(f"random world {seed}")
-    size = 3 + min(draw.below(6), draw.below(6)) if draw.below(32) else 9 + draw.below(8)
+    size = 3 + min(draw.below(6), draw.below(6)) if draw.below(64) else 9 + draw.below(8)
     threshold = min(2 + draw.below(3), size - 1)
     task = _task(draw, size, threshold)
     faults = {name for name in _FAULTS if draw.below(100) < _FAULTS[name]} if draw.below(10) else set()
-    calm_s = 0.2 + 0.8 * draw.uniform() if faults - _LASTING else 0.0
+    calm_s = 0.15 + 0.5 * draw.uniform() if faults - _LASTING else 0.0
     gone, records = _people(draw, faults, task, size)
     plan = Plan(
         calm_s=calm_s,
         acquainted=bool(draw.below(12)),
-        told=bool(draw.below(4)),
+        told=bool(draw.below(8)),
         straggling=0.15 if "stragglers" in faults else 0.0,
         deaths=tuple(_deaths(draw)) if "deaths" in faults else (),
         absences=tuple(_absences(draw, faults, gone, size, calm_s)),
@@ -105,7 +107,7 @@ def random_world(seed: int) -> tuple[World, Task, Plan]:
         sizes=_no_size,
     )
     network = Mishaps.network(_network(draw, faults), seed)
-    world = World(size, seed, network, making, lambda i, entropy: NoiseApplication(entropy, records[i]))
+    world = World(size, seed, network, making, lambda i, entropy: _Application(entropy, records[i]))
     return world, task, plan
 
 
@@ -123,15 +125,41 @@ def _task(draw: SeededEntropy, size: int, threshold: int) -> Task:
     task = Task(
         name="random", public_data=True, model="linear", hyper=(), schema="random", features=("a",), target="y",
         classes=("0", "1"), ranges=((-1.0, 1.0),), target_range=(0.0, 0.0),
-        statistics_rounds=int(draw.below(6) == 0), dimension=1 + draw.below(4), learning_rate=0.5,
+        statistics_rounds=int(draw.below(8) == 0), dimension=1 + draw.below(4), learning_rate=0.5,
         learning_rate_decay=0.0, momentum=0.5 * (draw.below(5) == 0), weight_decay=0.0, batch_per_peer=8,
-        steps=(1, 1, 1, 1, 1, 2, 2, 3)[draw.below(8)], collusion_threshold=threshold, minimum_cohort=minimum,
+        steps=(1, 1, 1, 1, 1, 1, 2, 3)[draw.below(8)], collusion_threshold=threshold, minimum_cohort=minimum,
         branching=1 + draw.below(3), cohort=(1000, size, minimum + draw.below(size - minimum + 1))[draw.below(3)],
-        modulus_bits=(16, 32, 64)[draw.below(3)], clip=1.0, loss_bound=10.0, walks=1 + (draw.below(4) == 0),
+        modulus_bits=(16, 32, 64)[draw.below(3)], clip=1.0, loss_bound=10.0, walks=1 + (draw.below(5) == 0),
         standard_seed=0,
     )  # fmt: skip
     task.validate()
     return task
+
+
+@dataclass(frozen=True, slots=True)
+class _Draw:
+    """As ``application.Noise``, of whatever few bytes make: worlds are many, and all that matters is that values
+    differ."""
+
+    task: Task
+    kind: RoundKind
+    seed: bytes
+    cost_bytes: int = 0
+
+    def run(self) -> Contribution:
+        """One byte for each coordinate, its section's bound never exceeded."""
+        at, parts = 0, []
+        for section in sections_of(self.task, self.kind):
+            words = np.frombuffer(self.seed, np.int8, section.length, at)
+            parts.append(words * (section.bound / (128.0 * section.length)))
+            at += section.length
+        parts[1 if self.kind is RoundKind.GRADIENT else 2][:] = self.task.batch_per_peer
+        return Contribution(tuple(parts))
+
+
+class _Application(NoiseApplication):
+    def contribution_job(self, task: Task, kind: RoundKind, checkpoint: Checkpoint) -> Job:
+        return _Draw(task, kind, self._entropy.token(16))
 
 
 def _no_size(message: Message) -> int:
@@ -170,7 +198,7 @@ def _deaths(draw: SeededEntropy) -> Iterable[Death]:
     for _ in range(1 + draw.below(3)):
         step = draw.choice(_STEPS)
         nth = 1 + draw.below(200 if not step else 5)
-        yield Death(step, nth, down_s=0.05 + 0.6 * draw.uniform(), disk=draw.below(10) < 7)
+        yield Death(step, nth, down_s=0.05 + 0.3 * draw.uniform(), disk=draw.below(10) < 7)
 
 
 def _people(
@@ -272,8 +300,20 @@ def longest(world: World, task: Task) -> float:
 def _outcome(world: World, task: Task, mishaps: Mishaps) -> bool:
     """Let time pass until everybody is done; False if patience runs out."""
 
+    laggard = world.peers[0]
+
+    def behind(peer: SimulatedPeer) -> bool:
+        entry = peer.node.tasks.get(task.id) if peer.node is not None else None
+        newest = entry.walks.newest if entry is not None else None
+        return peer.node is not None and (newest is None or newest.checkpoint.age < task.last_age)
+
     def over() -> bool:
-        return mishaps.settled and all(age == task.last_age for age in newest_ages(world, task))
+        """Asked after every event, so it looks first at whom everybody was waiting for last time."""
+        nonlocal laggard
+        if not mishaps.settled or behind(laggard):
+            return False
+        laggard = next(filter(behind, world.peers), laggard)
+        return not behind(laggard)
 
     return world.run(mishaps.plan.calm_s + PATIENCE_S, over)
 

@@ -165,6 +165,8 @@ class World:
         self.network.peer_started(peer.index)
         address = f"10.{peer.index >> 16 & 255}.{peer.index >> 8 & 255}.{peer.index & 255}:7600"
         peer.node = Node(peer.surroundings, (address,), peer.disk.restored(now), now)
+        if isinstance(self.verifier, StandInVerifier):
+            self.verifier.know(peer.node.descriptor)
         self.handle(peer, TimePassed())
 
     def stop(self, peer: SimulatedPeer, *, cleanly: bool = False) -> None:
