@@ -252,7 +252,7 @@ class Membership:
         if now >= self._gossip_at:
             self._gossip_at = now + self._settings.gossip_period_s * (1 - JITTER + 2 * JITTER * self._entropy.uniform())
             effects += self._period(now, heads, tasks)
-        if self._dialler.due(len(self._view.alive()), now):
+        if self._dialler.due(len(self._view.alive()), self._view.size_estimate() - 1, now):
             effects.append(Dial())
         return effects
 
