@@ -31,7 +31,7 @@ from protocol.identity.descriptor import Descriptor, make_descriptor
 from protocol.membership import Liveness, Membership
 from protocol.surroundings import Restored, Surroundings
 from protocol.training.catalogue import Catalogue, Entry, identify
-from protocol.training.task import SignedTask
+from protocol.training.task import SignedTask, Task
 from protocol.wire import messages as m
 from protocol.wire.codec import kind_name
 
@@ -49,7 +49,12 @@ class Node:
         self.membership = Membership(
             self.descriptor, surroundings.settings, surroundings.entropy, surroundings.verifier, now
         )
-        self.tasks = Catalogue(surroundings.application, surroundings.entropy, surroundings.settings)
+        self.tasks = Catalogue(
+            surroundings.application,
+            surroundings.entropy,
+            surroundings.settings,
+            surroundings.verifier.check_signature,
+        )
         ports = Ports(
             own=lambda: self.descriptor,
             members=self.membership.within_reach,
@@ -113,17 +118,22 @@ class Node:
         if self.membership.incarnation != self.descriptor.incarnation:
             effects += self._sign(self.membership.incarnation, now)
         effects += self._follow_up(now)
-        if any(self._is_final(effect) for effect in effects):
-            self.membership.greet_some()
+        for effect in effects:
+            if type(effect) is Report and self._is_final(effect):
+                self.membership.greet_some()
+                break
         return effects
 
     def next_deadline(self, now: float) -> tuple[float, str]:
         """When ``TimePassed`` is due, and why."""
-        best = min(self.membership.next_deadline(), self.rounds.next_deadline())
-        if not self._stopping:
-            best = min(best, (self._resign_at(), "descriptor to renew"))
+        best = self.membership.next_deadline()
+        if not self.rounds.idle:
+            best = min(best, self.rounds.next_deadline())
+        if not self._stopping and self._resign_at < best[0]:
+            best = self._resign_at, "descriptor to renew"
         for entry in self.tasks.entries():
-            best = min(best, entry.walks.next_deadline(self.tasks.able(entry) and not self._stopping))
+            able = entry.walks.unfinished and not self._stopping and self.tasks.able(entry)
+            best = min(best, entry.walks.next_deadline(able))
         return best
 
     # --- events -----------------------------------------------------------------------------------------------
@@ -264,7 +274,7 @@ class Node:
 
     def _tick(self, now: float) -> list[Effect]:
         effects: list[Effect] = []
-        if not self._stopping and self._resign_at() <= now:
+        if not self._stopping and self._resign_at <= now:
             effects += self._sign(self.membership.incarnation, now)
         effects += self.membership.tick(now, self.tasks.heads(now), self.tasks.ids())
         effects += self.rounds.tick(now)
@@ -281,7 +291,8 @@ class Node:
         if self._stopping:
             return effects
         for entry in self.tasks.entries():
-            effects += self._start_rounds(entry, now)
+            if entry.walks.standing:
+                effects += self._start_rounds(entry, now)
         return effects + self._outcomes(now)
 
     def _outcomes(self, now: float) -> list[Effect]:
@@ -298,9 +309,9 @@ class Node:
         while True:
             if self.rounds.full:  # a walk costs its sender next to nothing, and a round costs everybody
                 entry.walks.postpone(now + self._given.settings.retry_pause_s)
-            if (model := entry.walks.take_ready(now)) is None:
+            if (held := entry.walks.take_ready(now)) is None:
                 return effects
-            task = entry.task
+            task, model = entry.task, held.model
             if not self.tasks.able(entry):  # its user has said no since, or will not contribute to what he introduced
                 effects += entry.walks.pass_on(model, self.membership.companions(), now)
                 continue
@@ -312,8 +323,13 @@ class Node:
                 entry.walks.put_back(model, now + self._given.settings.gossip_period_s)
                 return [*effects, Report(reports.Waiting(task.id, task.minimum_cohort - live))]
             entry.walks.round_begun(model.walk, model.lineage, model.checkpoint.age, now)
-            planned = planned_cohort(self.membership.size_estimate(), task.cohort, task.minimum_cohort, task.branching)
-            effects += self.rounds.start(task, model, planned, now)
+            effects += self.rounds.start(task, model, self._planned(task, held.retry), now)
+
+    def _planned(self, task: Task, retry: bool) -> int:
+        """Contributions to plan a round for.  A retry does with less: whoever is counted as alive and cannot contribute
+        may have stood where the tree needed a leaf, and would stand there again."""
+        most = planned_cohort(self.membership.size_estimate(), task.cohort, task.minimum_cohort, task.branching)
+        return most - self._given.entropy.below(most - task.minimum_cohort + 1) if retry else most
 
     # --- inside -----------------------------------------------------------------------------------------------
 
@@ -332,13 +348,10 @@ class Node:
             effects += self.membership.found(descriptor, now)
         return effects
 
-    def _is_final(self, effect: Effect) -> bool:
+    def _is_final(self, report: Report) -> bool:
         """Whether this peer has just got the last model of a task: no offer will carry it, so gossip must hurry."""
-        match effect:
-            case Report(reports.ModelAdvanced(task, age)):
-                return age >= self._entry(task).task.last_age
-            case _:
-                return False
+        item = report.item
+        return isinstance(item, reports.ModelAdvanced) and item.age >= self._entry(item.task).task.last_age
 
     def _lost(self, peer: Descriptor) -> bool:
         known = self.membership.lookup(peer.peer)
@@ -352,7 +365,7 @@ class Node:
         return entry
 
     def _describe(self, incarnation: int, now: float) -> Descriptor:
-        return make_descriptor(
+        descriptor = make_descriptor(
             self._given.keyring,
             self._given.chain,
             addresses=self._addresses,
@@ -361,6 +374,9 @@ class Node:
             now=now,
             lifetime_s=self._given.settings.descriptor_lifetime_s,
         )
+        half_life = descriptor.issued + self._given.settings.descriptor_lifetime_s / 2
+        self._resign_at = min(half_life, self._given.keyring.current.expires)
+        return descriptor
 
     def _sign(self, incarnation: int, now: float) -> list[Effect]:
         if self._given.keyring.rotation_due(now):
@@ -369,7 +385,3 @@ class Node:
         self.descriptor = self._describe(incarnation, now)
         told = PersistIdentity(incarnation, self.descriptor.kem_epoch)
         return [told, *self.membership.set_own(self.descriptor)]
-
-    def _resign_at(self) -> float:
-        half_life = self.descriptor.issued + self._given.settings.descriptor_lifetime_s / 2
-        return min(half_life, self._given.keyring.current.expires)

@@ -10,6 +10,8 @@ In the order in which an experiment goes through it:
 - ``table``: results as CSV and Parquet;  ``summary``: means and standard errors;  ``plots``, ``report``: for people
 - ``study``: all of it, in one directory;  ``progress``: how far it is;  ``extras``: libraries that may be missing
 
+Beside experiments, ``worlds`` judges random worlds on all cores.
+
 ``evaluation`` holds the experiment files that are part of the package.
 
 Neighbours: ``commands.simulate`` is in front; kinds run ``protocol.simulation`` and the rest of ``protocol``.

@@ -1,7 +1,9 @@
-"""When to ask the seeds: at once and with growing pauses while nobody alive is known, seldom while few are.
+"""When to ask the seeds: at once and with growing pauses while nobody alive is known, seldom as soon as somebody is.
 
 Neighbours: ``machine`` turns the answer into a ``Dial`` effect, the driver calls the seeds.
-Invariants: the pauses do not depend on anything that others say but being there.
+Invariants: the pauses do not depend on anything that others say but being there.  Nobody ever stops asking: two parts
+of a network that have never heard of each other (a seed that others found before it found another one) do not stay
+apart; together the peers of a network ask no more often than a few do.
 """
 
 from protocol.base.settings import Settings
@@ -9,12 +11,13 @@ from protocol.base.settings import Settings
 BACKOFF_S = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 """Pauses between calls while nobody alive is known; the last one repeats."""
 LONELY_PERIODS = 30
-"""A peer that knows fewer than ``LONELY_BELOW`` others asks again after so many periods."""
-LONELY_BELOW = 3
+"""A peer that knows up to ``FEW`` others asks again after so many periods; one that knows more, as much later."""
+FEW = 3
 
 
 class Dialler:
-    """One peer's calls to the seeds; ``known`` is always the number of other peers known to be alive."""
+    """One peer's calls to the seeds; ``known``: how many other peers are known to be alive, ``others``: how many there
+    are likely to be."""
 
     def __init__(self, settings: Settings) -> None:
         self._lonely_s = LONELY_PERIODS * settings.gossip_period_s
@@ -22,7 +25,7 @@ class Dialler:
         """Calls since somebody alive was known."""
         self._next = float("-inf")
 
-    def due(self, known: int, now: float) -> bool:
+    def due(self, known: int, others: int, now: float) -> bool:
         """Whether to call the seeds now; if so, the call is taken as made."""
         if known == 0:
             if now < self.deadline(known):
@@ -36,8 +39,8 @@ class Dialler:
             return False
         if now < self._next:
             return False
-        self._next = now + self._lonely_s
-        return known < LONELY_BELOW
+        first, self._next = self._next == float("-inf"), now + self._lonely_s * max(1.0, others / FEW)
+        return not first or known < FEW
 
     def deadline(self, known: int) -> float:
         """When to ask ``due`` again, if not at the next period anyway (infinity)."""

@@ -118,8 +118,11 @@ class Membership:
             return float("inf"), "left"
         if self._urgent:
             return self._clock, "gossip"
+        best = self._detector.next_deadline()
+        if self._gossip_at <= best[0]:
+            best = self._gossip_at, "gossip"
         dial = max(self._clock, self._dialler.deadline(len(self._view.alive())))
-        return min(self._detector.next_deadline(), (self._gossip_at, "gossip"), (dial, "dial"))
+        return (dial, "dial") if dial < best[0] else best
 
     # --- what happened ---------------------------------------------------------------------------------------
 
@@ -273,7 +276,7 @@ class Membership:
         if now >= self._gossip_at:
             self._gossip_at = now + self._settings.gossip_period_s * (1 - JITTER + 2 * JITTER * self._entropy.uniform())
             effects += self._period(now, heads, tasks)
-        if self._dialler.due(len(self._view.alive()), now):
+        if self._dialler.due(len(self._view.alive()), self._view.size_estimate() - 1, now):
             effects.append(Dial())
         return effects
 

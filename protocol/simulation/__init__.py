@@ -10,4 +10,7 @@ Modules, lower ones first:
 - ``sessions``: what a model of churn is;  ``traces``: texts that say who was online when;  ``phones``: smartphones;
   ``churn``: all models, by name
 - ``faults``: what is broken on purpose, and when
+- ``sizes``, ``standins``, ``application``, ``costs``, ``identities``: what stands in for the world outside;
+  ``lives``: peers;  ``world``: them all under one clock
+- ``invariants``: what must hold of every world;  ``mishaps``, ``randomworlds``: small worlds in all kinds of trouble
 """

@@ -10,6 +10,7 @@ import numpy as np
 
 from protocol.application import Contribution, Freshness, sections_of
 from protocol.base.entropy import SeededEntropy
+from protocol.effects import Job
 from protocol.training.task import RoundKind, Task
 from protocol.wire.messages import Checkpoint
 
@@ -59,6 +60,6 @@ class NoiseApplication:
         """Open unless ``closed`` says why not."""
         return self.closed
 
-    def contribution_job(self, task: Task, kind: RoundKind, checkpoint: Checkpoint) -> Noise:
+    def contribution_job(self, task: Task, kind: RoundKind, checkpoint: Checkpoint) -> Job:
         """Fresh noise."""
         return Noise(task, kind, self._entropy.token(16))

@@ -13,6 +13,7 @@ nobody is told.
 
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from protocol.simulation.distributions import Distribution, Uniform
@@ -120,7 +121,7 @@ class Network:
         self.model = model
         self._public = public
         self._peers = _Peers(model, seed)
-        self._bases = [model.latency_s.quantile((i + 0.5) / _PLACES) for i in range(_PLACES)]
+        self._bases = _bases(model.latency_s)
         self._jitter = model.jitter_s.sampler(generator(seed, "jitter"))
         self._chance: Callable[[], float] = _uniforms(seed, "loss")
         self._setup_chance = _uniforms(seed, "set-up")
@@ -245,6 +246,12 @@ class Network:
         if self._cuts and (one in self._cuts or other in self._cuts):
             return False
         return self._groups is None or self._groups.get(one, -1) == self._groups.get(other, -1)
+
+
+@lru_cache(maxsize=16)
+def _bases(latency_s: Distribution) -> list[float]:
+    """The table of base latencies; worlds of one kind share it."""
+    return [latency_s.quantile((i + 0.5) / _PLACES) for i in range(_PLACES)]
 
 
 def _seconds_per_byte(rate: Distribution | None, at: float) -> float:

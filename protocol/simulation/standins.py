@@ -80,6 +80,10 @@ class StandInKeyring(Keyring):
 class StandInVerifier(DescriptorVerifier):
     """Believes stand-in signatures.  One serves a whole world: what one peer has checked, all have."""
 
+    def know(self, descriptor: Descriptor) -> None:
+        """A peer of this world has just made it: nobody need read it again."""
+        self._remember(descriptor)
+
     def check_signature(self, public_key: bytes, signature: bytes, data: bytes) -> None:
         """Raise ``Refused(BAD_SIGNATURE)`` unless ``public_key``'s stand-in signed ``data``."""
         if signature != _signature(public_key, data):

@@ -40,13 +40,13 @@ from protocol.events import (
     WorkDone,
     WorkFailed,
 )
-from protocol.identity.admission import Authority, admit, issue_token
 from protocol.identity.descriptor import Descriptor, DescriptorVerifier
-from protocol.identity.keys import KemSuite, Keyring, SigningKey
+from protocol.identity.keys import KemSuite, Keyring
 from protocol.node import Node
 from protocol.reports import Item
 from protocol.simulation.application import NoiseApplication
 from protocol.simulation.costs import Costs, Exact, Execution
+from protocol.simulation.identities import Fresh, Identities
 from protocol.simulation.lives import Disk, SimulatedPeer
 from protocol.simulation.network import Delivery, Network
 from protocol.simulation.sizes import envelope_bytes
@@ -60,8 +60,7 @@ from protocol.wire.messages import Message
 
 START = 1_800_000_000.0
 """Unix seconds at which a world's time begins, if nothing else is said."""
-_CHAIN_S = 3.0e8
-"""Certificates outlive every simulation."""
+_SUITE = KemSuite.X25519
 _LEAST_S = 1e-4
 """A node that asks for a time that has passed is woken so much later."""
 _VERIFIED = 2**20
@@ -94,6 +93,10 @@ class Making:
     seeds: int = 3
     """The first so many peers are those whose addresses everybody has been given."""
     start: float = START
+    identities: Identities | None = None
+    """Whose keys the peers have; None: a network of their own."""
+    sizes: Callable[[Message], int] = envelope_bytes
+    """Bytes that a message takes on the wire."""
 
 
 class World:
@@ -123,10 +126,9 @@ class World:
         """Decides over a message instead of the network, unless it returns None."""
         self._heap: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
         self._count = 0
-        authority = Authority(SigningKey.from_seed(self.entropy.token(32)))
-        self._token = issue_token(authority, making.start, _CHAIN_S, (), self.entropy, "simulation")
+        self._identities = making.identities or Fresh(self.entropy, making.start)
         verifier = DescriptorVerifier if making.exact_cryptography else StandInVerifier
-        self.verifier = verifier(authority.key.public_bytes, kept=_VERIFIED)
+        self.verifier = verifier(self._identities.authority_key, kept=_VERIFIED)
         self._application = application
         self.index_of: dict[PeerId, int] = {}
         """Who has, or had before it lost its disk, each id."""
@@ -139,12 +141,8 @@ class World:
 
     def _surroundings(self, name: str, application: Application) -> Surroundings:
         entropy = self.entropy.fork(name)
-        ring: Keyring
-        if self.making.exact_cryptography:
-            ring = Keyring(SigningKey(entropy.token(32)), KemSuite.X25519, entropy)
-        else:
-            ring = StandInKeyring(StandInSigningKey(entropy.token(32)), entropy)
-        chain = admit(self._token, ring.signing.public_bytes, self.making.start)
+        key, chain = self._identities.member(entropy, self.making.exact_cryptography)
+        ring = StandInKeyring(key, entropy) if isinstance(key, StandInSigningKey) else Keyring(key, _SUITE, entropy)
         return Surroundings(
             ring, chain, self.verifier, self.making.settings, entropy, application, recording=self.making.recording
         )
@@ -167,6 +165,8 @@ class World:
         self.network.peer_started(peer.index)
         address = f"10.{peer.index >> 16 & 255}.{peer.index >> 8 & 255}.{peer.index & 255}:7600"
         peer.node = Node(peer.surroundings, (address,), peer.disk.restored(now), now)
+        if isinstance(self.verifier, StandInVerifier):
+            self.verifier.know(peer.node.descriptor)
         self.handle(peer, TimePassed())
 
     def stop(self, peer: SimulatedPeer, *, cleanly: bool = False) -> None:
@@ -195,11 +195,14 @@ class World:
 
     def introduce(self, peer: SimulatedPeer, task: Task, parameters: np.ndarray[Any, Any] | None = None) -> None:
         """``susurrus run --task`` at one peer; ``parameters`` ``[d]``: where the model begins (zero)."""
-        signing = peer.surroundings.keyring.signing
-        # Everybody checks it with the real primitive, once: see ``training.catalogue``.
-        signed = SignedTask(task, signing.public_bytes, SigningKey(signing.seed).sign(signed_bytes(task.encode())))
+        signed = self.submission(peer, task)
         first = np.zeros(task.dimension, np.float32) if parameters is None else parameters
         self.handle(peer, TaskIntroduced(signed, initial_state(task, first)))
+
+    def submission(self, peer: SimulatedPeer, task: Task) -> SignedTask:
+        """The task with the peer's signature."""
+        signing = peer.surroundings.keyring.signing
+        return SignedTask(task, signing.public_bytes, signing.sign(signed_bytes(task.encode())))
 
     # --- time -------------------------------------------------------------------------------------------------
 
@@ -304,7 +307,7 @@ class World:
 
     def _send(self, peer: SimulatedPeer, to: PeerId, message: Message, ttl: float) -> None:
         assert peer.node is not None, "only a running peer sends"
-        nbytes = envelope_bytes(message)
+        nbytes = self.making.sizes(message)
         for observer in self.observers:
             observer.sent(self, peer, to, message, nbytes)
         recipient = self.peers[self.index_of[to]]

@@ -6,7 +6,7 @@ takes that this peer's user does not agree to; a model is asked for from one pee
 was not asked for.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from protocol import reports
@@ -61,8 +61,16 @@ def signed_bytes(encoding: bytes) -> bytes:
 class Catalogue:
     """All tasks of one peer."""
 
-    def __init__(self, application: Application, entropy: Entropy, settings: Settings) -> None:
+    def __init__(
+        self,
+        application: Application,
+        entropy: Entropy,
+        settings: Settings,
+        check_signature: Callable[[bytes, bytes, bytes], None] = verify,
+    ) -> None:
+        """``check_signature(public_key, signature, data)`` raises ``Refused(BAD_SIGNATURE)``."""
         self._application = application
+        self._check_signature = check_signature
         self._entropy = entropy
         self._settings = settings
         self._entries: dict[TaskId, Entry] = {}
@@ -103,7 +111,7 @@ class Catalogue:
         if len(self._entries) >= MAX_TASKS:
             raise Refused(Refusal.BUSY, "too many tasks")
         encoding = task.encode()
-        verify(signed.submitter_key, signed.signature, signed_bytes(encoding))
+        self._check_signature(signed.submitter_key, signed.signature, signed_bytes(encoding))
         refused = self._application.accepts(task, signed.submitter_key)
         foreign = sum(entry.refused is not None for entry in self._entries.values())
         if refused is not None and foreign >= MAX_FOREIGN_TASKS:

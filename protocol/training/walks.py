@@ -204,15 +204,15 @@ class Walks:
         self._held.append(Held(model, now + pause, retry))
         return []
 
-    def take_ready(self, now: float) -> Model | None:
-        """The next walk whose round may start now; it is no longer held then."""
+    def take_ready(self, now: float) -> Held | None:
+        """The next walk whose round may start now; it is no longer held here then."""
         for held in list(self._held):
             if held.ready_at <= now:
                 self._held.remove(held)
                 model = held.model
                 if self._behind(model.walk, model.checkpoint.age, model.lineage, held.retry, now):
                     continue  # its other copy is ahead and alive: this one dies out
-                return model
+                return held
         return None
 
     def put_back(self, model: Model, ready_at: float) -> None:
@@ -304,20 +304,24 @@ class Walks:
 
     def next_deadline(self, able: bool) -> tuple[float, str]:
         """When ``tick`` or ``take_ready`` has something to do, and why."""
-        best = (float("inf"), "no walk")
+        best, why = float("inf"), "no walk"
         for held in self._held:
-            best = min(best, (held.ready_at, "round to start"))
+            if held.ready_at < best:
+                best, why = held.ready_at, "round to start"
         for handing in self._handing.values():
-            best = min(best, (handing.ack_by, "answer of the next root"))
+            if handing.ack_by < best:
+                best, why = handing.ack_by, "answer of the next root"
         if self._reviving(able):
             for walk in range(self.task.walks):
                 trace = self._traces.get(walk)
                 if trace is None:
-                    best = min(best, (self._since, "walk never heard of"))
+                    if self._since < best:
+                        best, why = self._since, "walk never heard of"
                 elif not self._here(walk):
-                    when = trace.revive_at
-                    best = min(best, (trace.heard + self._timeout(trace) if when is None else when, "lost walk"))
-        return best
+                    when = trace.heard + self._timeout(trace) if trace.revive_at is None else trace.revive_at
+                    if when < best:
+                        best, why = when, "lost walk"
+        return best, why
 
     def leave(self, members: list[Descriptor], now: float) -> list[Effect]:
         """Hand over every walk that stands here, and any that still comes to stand here."""
@@ -333,6 +337,16 @@ class Walks:
         """A walk stands here or is being handed over."""
         return bool(self._held or self._handing)
 
+    @property
+    def standing(self) -> bool:
+        """A walk stands here."""
+        return bool(self._held)
+
+    @property
+    def unfinished(self) -> bool:
+        """There is a model here, and a newer one to be had."""
+        return self.newest is not None and self.newest.checkpoint.age < self.task.last_age
+
     def last_progress(self) -> float:
         """When any walk was last known to make progress."""
         return max((t.heard for t in self._traces.values()), default=self._since)
@@ -345,9 +359,11 @@ class Walks:
         return [report, *self._hold(started, revived, now)]
 
     def _reviving(self, able: bool) -> bool:
-        return able and self.newest is not None and self.newest.checkpoint.age < self.task.last_age
+        return able and self.unfinished
 
     def _here(self, walk: int) -> bool:
+        if not self.busy:
+            return False
         return any(h.model.walk == walk for h in self._held) or any(
             h.model.walk == walk for h in self._handing.values()
         )

@@ -13,6 +13,7 @@ from protocol.aggregation.jobs import Absorb
 from protocol.application import Freshness
 from protocol.base.entropy import SeededEntropy
 from protocol.effects import PersistRound
+from protocol.membership import Membership
 from protocol.training import update
 from protocol.wire import messages as m
 from tests.protocol import checks
@@ -146,7 +147,7 @@ def test_a_round_without_a_deadline(monkeypatch: Patch) -> None:
 
 
 def test_a_node_that_spins(monkeypatch: Patch) -> None:
-    monkeypatch.setattr(machine.RoundMachine, "next_deadline", lambda self: (0.0, "at once"))
+    monkeypatch.setattr(Membership, "next_deadline", lambda self: (0.0, "at once"))
     world, task = World(4, "spins"), make_task()
     world.start_all()
     world.run(1.5)

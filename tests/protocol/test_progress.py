@@ -96,6 +96,16 @@ def test_a_peer_without_records_has_the_model_too() -> None:
     assert not any(record.peer == world.peers[2].id for record in world.records)
 
 
+def test_a_peer_without_records_does_not_stand_in_the_way_where_all_others_are_needed() -> None:
+    """Five of six can contribute, and K is five; a tree of six needs a sixth for a leaf.  Retries plan smaller ones."""
+    world = World(6, "in the way")
+    task = make_task(steps=3, collusion_threshold=3, minimum_cohort=5, branching=2)
+    world.peers[1].application.fresh = Freshness.NONE
+    begin(world, task)
+    assert world.run(60.0, all_at(world, task, 3))
+    check_all(world, task, "in the way")
+
+
 def test_who_comes_late_gets_task_and_model() -> None:
     world, task = World(6, "late comer"), make_task(steps=5)
     for peer in world.peers[:5]:

@@ -50,7 +50,7 @@ from protocol.training.catalogue import signed_bytes
 from protocol.training.state import initial_state
 from protocol.training.task import RoundKind, SignedTask, Task, decode
 from protocol.wire import codec
-from protocol.wire.messages import Checkpoint, Message
+from protocol.wire.messages import Accept, Checkpoint, Message, Offer, Partial
 
 START = 1_800_000_000.0
 
@@ -169,6 +169,8 @@ class World:
         self.settings = settings
         self.ever_durable: set[tuple[PeerId, RoundId]] = set()
         """Rounds persisted, by any peer in any life."""
+        self.hasty: list[tuple[PeerId, RoundId]] = []
+        """Who let a round be seen that was not."""
         self._handled: Counter[tuple[PeerId, int]] = Counter()
         authority = Authority(SigningKey.from_seed(self.entropy.token(32)))
         self._token = issue_token(authority, START, 1e7, (), self.entropy, "world")
@@ -331,6 +333,8 @@ class World:
 
     def _send(self, peer: Peer, to: PeerId, message: Message) -> None:
         self.sent.append((self.now, peer.id, to, message))
+        if isinstance(message, Offer | Accept | Partial) and (peer.id, message.round) not in self.ever_durable:
+            self.hasty.append((peer.id, message.round))
         delay = self.fate(self, peer.id, to, message) if self.fate is not None else 0.005
         if delay is None:
             return

@@ -1,12 +1,12 @@
 """When the seeds are called."""
 
 from protocol.base.settings import LAN
-from protocol.membership.dialling import BACKOFF_S, LONELY_PERIODS, Dialler
+from protocol.membership.dialling import BACKOFF_S, FEW, LONELY_PERIODS, Dialler
 
 
 def calls(dialler: Dialler, known: int, start: int, seconds: int) -> list[int]:
     """The seconds after ``start`` at which a call is due, asked at every second."""
-    return [t - start for t in range(start, start + seconds) if dialler.due(known, float(t))]
+    return [t - start for t in range(start, start + seconds) if dialler.due(known, known, float(t))]
 
 
 def test_alone_it_calls_at_once_then_with_growing_pauses() -> None:
@@ -17,10 +17,10 @@ def test_alone_it_calls_at_once_then_with_growing_pauses() -> None:
 def test_the_deadline_is_when_the_next_call_is_due() -> None:
     dialler = Dialler(LAN)
     assert dialler.deadline(0) == float("-inf")
-    assert dialler.due(0, 100.0)
+    assert dialler.due(0, 0, 100.0)
     assert dialler.deadline(0) == 101.0
     assert dialler.deadline(1) == float("inf")
-    assert not dialler.due(0, 100.9)
+    assert not dialler.due(0, 0, 100.9)
 
 
 def test_company_resets_the_pauses() -> None:
@@ -30,8 +30,15 @@ def test_company_resets_the_pauses() -> None:
     assert calls(dialler, 0, 60, 8) == [0, 1, 3, 7]
 
 
-def test_in_little_company_it_calls_seldom_and_in_enough_never() -> None:
+def test_in_company_it_calls_seldom_and_in_more_company_more_seldom() -> None:
     dialler = Dialler(LAN)
     calls(dialler, 0, 0, 1)
     assert calls(dialler, 2, 1, 100) == [LONELY_PERIODS, 2 * LONELY_PERIODS, 3 * LONELY_PERIODS]
-    assert calls(dialler, 3, 101, 100) == []
+    dialler = Dialler(LAN)
+    calls(dialler, 0, 0, 1)
+    assert calls(dialler, 10 * FEW, 1, 700) == [LONELY_PERIODS, 11 * LONELY_PERIODS, 21 * LONELY_PERIODS]
+
+
+def test_who_comes_back_with_company_does_not_call_at_once() -> None:
+    assert calls(Dialler(LAN), FEW, 0, 2 * LONELY_PERIODS) == [LONELY_PERIODS]
+    assert calls(Dialler(LAN), FEW - 1, 0, 2 * LONELY_PERIODS) == [0, LONELY_PERIODS]

@@ -57,7 +57,8 @@ def arrive(w: Walks, model: Model, now: float = NOW, retry: bool = False, nonce:
 
 
 def taken(w: Walks, now: float = NOW) -> Model | None:
-    return w.take_ready(now + LAN.retry_pause_s)
+    held = w.take_ready(now + LAN.retry_pause_s)
+    return None if held is None else held.model
 
 
 # --- models -------------------------------------------------------------------------------------------------------
@@ -109,7 +110,8 @@ def test_a_walk_arrives_waits_and_starts() -> None:
     assert w.next_deadline(True) == (NOW + LAN.root_pause_s, "round to start")
     ready = w.take_ready(NOW)
     assert ready is not None
-    assert (ready.checkpoint.age, ready.walk, ready.lineage) == (3, 0, A)
+    assert (ready.model.checkpoint.age, ready.model.walk, ready.model.lineage) == (3, 0, A)
+    assert not ready.retry
     assert w.take_ready(NOW) is None
     assert not w.busy
 
@@ -118,7 +120,9 @@ def test_a_retry_waits_a_little() -> None:
     w = walks()
     arrive(w, model(3), retry=True)
     assert w.take_ready(NOW + LAN.retry_pause_s - 0.01) is None
-    assert w.take_ready(NOW + LAN.retry_pause_s) is not None
+    ready = w.take_ready(NOW + LAN.retry_pause_s)
+    assert ready is not None
+    assert ready.retry
 
 
 def test_what_is_put_back_starts_later() -> None:
@@ -127,9 +131,11 @@ def test_what_is_put_back_starts_later() -> None:
     ready = w.take_ready(NOW)
     assert ready is not None
     w.round_begun(0, A, 3, NOW)
-    w.put_back(ready, NOW + 1)
+    w.put_back(ready.model, NOW + 1)
     assert w.take_ready(NOW + 0.9) is None
-    assert w.take_ready(NOW + 1) is ready
+    again = w.take_ready(NOW + 1)
+    assert again is not None
+    assert again.model is ready.model
 
 
 def test_walks_that_are_postponed_start_later_and_none_is_passed_over() -> None:
@@ -143,7 +149,7 @@ def test_walks_that_are_postponed_start_later_and_none_is_passed_over() -> None:
     w.heard(0, Lineage(b"x" * 8), 5, NOW + 1.0)  # the first one's other copy is ahead: it dies out
     starting = w.take_ready(NOW + 1.0)
     assert starting is not None
-    assert starting.walk == 1
+    assert starting.model.walk == 1
 
 
 def test_a_walk_at_its_last_age_stands_nowhere() -> None:
@@ -331,7 +337,7 @@ def test_another_is_tried_until_nobody_is_left(how: str) -> None:
     assert w.take_ready(now) is None
     ready = w.take_ready(now + LAN.retry_pause_s)  # the walk goes on here
     assert ready is not None
-    assert ready.checkpoint.age == 4
+    assert ready.model.checkpoint.age == 4
 
 
 def test_answers_that_nobody_waits_for() -> None:
@@ -434,7 +440,7 @@ def test_every_walk_of_a_new_task_starts_where_it_is_introduced() -> None:
     assert [s.walk for s in started] == [0, 1]
     assert not any(s.revived for s in started)
     assert len({s.lineage for s in started}) == 2
-    assert {m.walk for m in (w.take_ready(NOW), w.take_ready(NOW)) if m} == {0, 1}
+    assert {h.model.walk for h in (w.take_ready(NOW), w.take_ready(NOW)) if h} == {0, 1}
 
 
 # --- leaving ------------------------------------------------------------------------------------------------------
