@@ -242,10 +242,11 @@ def _dithers(stream: Keystream, count: int) -> NDArray[np.float64]:
 def _turns(stream: Keystream, laps: int) -> NDArray[np.uint64]:
     """What turns the bit patterns of the dithers of each lap's predecessor into its own; nothing for lap 0."""
     keys = np.zeros(laps, dtype="<u8")
-    if laps > 1:
-        room = room_for(4 * (laps - 1))
-        stream.read_into(room.data, 4 * (laps - 1))
-        keys[1:] = room[: 4 * (laps - 1)].view("<u4")
+    if laps <= 1:
+        return keys
+    room = room_for(4 * (laps - 1))
+    stream.read_into(room.data, 4 * (laps - 1))
+    keys[1:] = room[: 4 * (laps - 1)].view("<u4")
     inverse_of_bit_31 = (keys >> np.uint64(31)) << np.uint64(32)
     keys = ((keys & ~np.uint64(1)) | inverse_of_bit_31) << _WORD_AT
     keys[1:] ^= keys[:-1].copy()
