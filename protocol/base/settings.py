@@ -76,7 +76,7 @@ PHONES = replace(
     suspicion_periods=4,
     answer_timeout_s=15.0,
     hop_allowance_s=3.0,
-    round_budget_s=60.0,
+    round_budget_s=90.0,
     walk_ack_timeout_s=20.0,
     revive_timeout_s=120.0,
 )

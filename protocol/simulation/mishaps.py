@@ -13,6 +13,7 @@ from protocol.aggregation.phases import AbstainReason
 from protocol.application import Freshness
 from protocol.base.errors import Refusal
 from protocol.base.ids import PeerId
+from protocol.base.limits import MAX_GOSSIP_DESCRIPTORS
 from protocol.effects import Effect, PersistRound, PersistUse, Report, SaveCheckpoint, Send, Work
 from protocol.events import MessageReceived, Stopping
 from protocol.simulation.invariants import Evidence
@@ -21,7 +22,7 @@ from protocol.simulation.network import Delivery, Network
 from protocol.simulation.network_model import NetworkModel
 from protocol.simulation.world import START, World
 from protocol.training.task import Task
-from protocol.wire.messages import Accept, Message, Partial, Pong
+from protocol.wire.messages import Accept, GossipReply, Message, Partial
 
 GOODBYE_S = 0.3
 """How long who leaves stays to hand over what it holds."""
@@ -168,12 +169,14 @@ class Mishaps:
         self.settled = not self.plan.calm_s
 
     def _acquaint(self) -> None:
-        """Everybody has heard everybody, which needs no greeting (as ``World.acquaint`` would lead to)."""
-        running = self.world.running()
-        for peer in running:
-            for other in running:
-                if other is not peer and other.node is not None:
-                    self.world.handle(peer, MessageReceived(other.node.descriptor, Pong(0, other.id)))
+        """Everybody is told of everybody, which needs no greeting (as ``World.acquaint`` would lead to)."""
+        known = [peer.node.descriptor for peer in self.world.running() if peer.node is not None]
+        for peer in self.world.running():
+            others = [descriptor for descriptor in known if descriptor.peer != peer.id]
+            for first in range(0, len(others), MAX_GOSSIP_DESCRIPTORS):
+                told = others[first : first + MAX_GOSSIP_DESCRIPTORS]
+                raw = tuple(descriptor.raw for descriptor in told)
+                self.world.handle(peer, MessageReceived(told[0], GossipReply(0, raw, (), (), ())))
 
     def _arm(self) -> None:
         world, plan = self.world, self.plan

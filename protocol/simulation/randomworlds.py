@@ -85,7 +85,7 @@ def random_world(seed: int) -> tuple[World, Task, Plan]:
     threshold = min(2 + draw.below(3), size - 1)
     task = _task(draw, size, threshold)
     faults = {name for name in _FAULTS if draw.below(100) < _FAULTS[name]} if draw.below(10) else set()
-    calm_s = 0.15 + 0.5 * draw.uniform() if faults - _LASTING else 0.0
+    calm_s = 0.1 + 0.4 * draw.uniform() if faults - _LASTING else 0.0
     gone, records = _people(draw, faults, task, size)
     plan = Plan(
         calm_s=calm_s,
@@ -198,7 +198,7 @@ def _deaths(draw: SeededEntropy) -> Iterable[Death]:
     for _ in range(1 + draw.below(3)):
         step = draw.choice(_STEPS)
         nth = 1 + draw.below(200 if not step else 5)
-        yield Death(step, nth, down_s=0.05 + 0.3 * draw.uniform(), disk=draw.below(10) < 7)
+        yield Death(step, nth, down_s=0.05 + 0.2 * draw.uniform(), disk=draw.below(10) < 7)
 
 
 def _people(

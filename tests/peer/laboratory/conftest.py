@@ -1,9 +1,11 @@
 """Experiments of trials, in the test's process and in processes of their own."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +40,8 @@ def start() -> Any:
 
     yield started
     for process in processes:
-        if process.poll() is None:
-            process.kill()
+        with suppress(ProcessLookupError):  # its session holds whatever it started and did not end
+            os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
 
 

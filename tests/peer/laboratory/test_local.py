@@ -1,6 +1,7 @@
 """Runs by processes of this machine: order, failures, and workers that die."""
 
 import os
+import signal
 from pathlib import Path
 
 import psutil
@@ -8,9 +9,9 @@ import pytest
 
 from peer.laboratory import work
 from peer.laboratory.kinds import KINDS
-from peer.laboratory.local import LocalWorkers
+from peer.laboratory.local import LocalWorkers, _Worker
 from peer.laboratory.work import KILLED, Outcome, Task, execute, plain
-from tests.peer.laboratory.trial import Trial, begun
+from tests.peer.laboratory.trial import Trial, begun, blocked
 
 
 def task(log: Path, seed: int, **more: object) -> Task:
@@ -56,6 +57,16 @@ def test_closing_ends_what_still_runs(tmp_path: Path) -> None:
     assert next(outcomes).id == "run 0"
     assert len(workers()) == 2
     outcomes.close()
+    assert workers() == []
+
+
+def test_ctrl_c_is_for_the_process_that_ends_the_others(tmp_path: Path) -> None:
+    worker, before = _Worker(), blocked(None)
+    try:
+        assert worker.submit(blocked, task(tmp_path / "log", 0)).result() == [signal.SIGINT]
+    finally:
+        worker.end()
+    assert blocked(None) == before == []
     assert workers() == []
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -63,10 +64,13 @@ def test_an_interrupted_sweep_goes_on_where_it_stopped(
         wait_for(lambda: tries() == wanted and journal.read_bytes().count(b"\n") == 1 + 4)
         children = psutil.Process(process.pid).children(recursive=True)
         assert len(children) >= 2
-        process.send_signal(number)
-        _, err = process.communicate(timeout=30)
-        _, alive = psutil.wait_procs(children, timeout=30)
+        if number == signal.SIGINT:
+            os.killpg(process.pid, number)  # as a terminal does: everybody gets it
+        else:
+            process.send_signal(number)
+        _, alive = psutil.wait_procs(children, timeout=20)
         assert not alive  # though in the middle of a run
+        _, err = process.communicate(timeout=30)
         return process.returncode, err
 
     assert interrupted(signal.SIGKILL, [1] * 6)[0] == -signal.SIGKILL
@@ -113,6 +117,7 @@ def made(directory: Path, text: str, scale: str = "full", wanted: str | None = N
 
 
 def load_text(directory: Path, text: str) -> dict[str, Any]:
+    directory.mkdir(exist_ok=True)
     (directory / "e.toml").write_text(text)
     return load(directory / "e.toml")
 
@@ -178,6 +183,17 @@ def test_figures_of_tables_and_sentences(tmp_path: Path) -> None:
     assert float(line["found_error"]) == pytest.approx(abs(values[0] - values[1]) / 2)
     least = [float(row["found"]) for row in rows if row["value"] == "1"]
     assert f"<dd>From {sum(least) / len(least):.4g} to ".encode() in found["report.html"]
+
+
+def test_what_a_kind_reports_by_the_name_of_a_key_of_the_sweep(tmp_path: Path) -> None:
+    text = experiment_text(tmp_path / "log", values=[1], repeats=1)
+    text = text.replace("[sweep]", "[sweep]\necho = [1, 2]\ncopy = [3]\n") + "[scale.other]\nsweep = { echo = [1] }\n"
+    rows = list(csv.DictReader(made(tmp_path, text)["results.csv"].decode().splitlines()))
+    assert list(rows[0])[:4] == ["echo", "copy", "value", "deep.factor"]
+    assert {(row["echo"], row["result.echo"]) for row in rows} == {("1", "1"), ("2", "1")}
+    assert "result.copy" not in rows[0]  # the same everywhere
+    rows = list(csv.DictReader(made(tmp_path / "again", text, "other")["results.csv"].decode().splitlines()))
+    assert "result.echo" not in rows[0]
 
 
 def test_columns_that_are_not_there_are_told_in_the_report(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ A run notes that it began, may wait for a file, die, or fail, and gives a short 
 """
 
 import os
+import signal
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,12 +18,12 @@ PATIENCE_S = 60.0
 class Trial:
     """Parameters: ``log`` (a directory), ``value``, and, all optional, ``deep.factor``, ``label``, ``gate`` (a file
     that runs with a ``value`` from ``gated`` on wait for), ``trouble`` (``raise``, ``die``, ``die once``, ``die
-    VALUE``).
+    VALUE``), ``echo`` and ``copy`` (reported as 1 and 3).
     """
 
     name = "trial"
     axes = ("step",)
-    keys = ("log", "value", "deep", "label", "gate", "gated", "trouble")
+    keys = ("log", "value", "deep", "label", "gate", "gated", "trouble", "echo", "copy")
 
     def check(self, parameters: Mapping[str, Any], place: str) -> list[str]:
         problems = [f"{place} has no key {key}" for key in parameters if key not in self.keys]
@@ -47,8 +48,9 @@ class Trial:
                 os._exit(7)
         factor = parameters.get("deep", {}).get("factor", 1.0)
         noise = seed % 1000 / 1000
+        echo: Row = {"echo": 1, "copy": 3} if "echo" in parameters else {}
         return [
-            {"step": step, "found": factor * value * step + noise, "method": method, "nothing": float("nan")}
+            {**echo, "step": step, "found": factor * value * step + noise, "method": method, "nothing": float("nan")}
             for step in range(3)
             for method in ("theory", "practice")
         ]
@@ -61,6 +63,11 @@ def wait_for(condition: Any) -> None:
         if time.monotonic() > end:
             raise TimeoutError("what was waited for did not happen")
         time.sleep(0.01)
+
+
+def blocked(task: object) -> list[int]:
+    """Signals that do not reach this process."""
+    return sorted(signal.pthread_sigmask(signal.SIG_BLOCK, []))
 
 
 def begun(log: Path) -> dict[str, list[int]]:

@@ -11,6 +11,7 @@ import pytest
 from protocol.base.limits import MAX_GOSSIP_DESCRIPTORS, MAX_RUMOURS
 from protocol.base.settings import LAN, LOCAL, WAN
 from protocol.membership import Liveness
+from protocol.membership.dialling import FEW, LONELY_PERIODS
 from protocol.wire.messages import Gossip, GossipReply, Message, ProbeRequest
 from tests.protocol.membership.world import START, Peer, World, joined
 
@@ -296,3 +297,22 @@ def test_one_seed_gives_one_trace_whatever_the_hash_seed() -> None:
     }
     assert len(digests) == 1
     assert eventful(5) != eventful(6)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_two_parts_that_were_never_joined_find_each_other(seed: int) -> None:
+    """Each has found a seed, and enough peers to feel at home, before the seeds have found each other."""
+    world = World(seed)
+    peers = world.add(10)
+    for part in (peers[:5], peers[5:]):
+        world.seeds = part[:1]
+        for peer in part:
+            peer.start()
+        world.run(10)
+        assert all(peer.known() == {other.id for other in part} - {peer.id} for peer in part)
+    world.seeds = [peers[0], peers[5]]
+    assert world.run_until(world.complete, within=120) <= 120
+    before = len(world.dials)
+    world.run(600)
+    asked = len(world.dials) - before
+    assert 0 < asked <= 2 * FEW * 600 / (LONELY_PERIODS * LAN.gossip_period_s), f"the seeds are asked {asked} times"

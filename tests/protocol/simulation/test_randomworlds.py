@@ -148,13 +148,13 @@ def test_a_seed_used_twice(monkeypatch: Patch) -> None:
 
 
 def test_a_partial_sent_twice(monkeypatch: Patch) -> None:
-    real = combining.masked
+    real = combining.sealed
 
     def twice(*arguments: Any) -> Any:
         effects = real(*arguments)
         return [*effects, *(e for e in effects if isinstance(e, Send) and isinstance(e.message, m.Partial))]
 
-    monkeypatch.setattr(combining, "masked", twice)
+    monkeypatch.setattr(combining, "sealed", twice)
     assert violations(3, "two partials of one peer")
 
 
@@ -181,7 +181,7 @@ def test_a_total_that_holds_a_late_partial(monkeypatch: Patch) -> None:
         return refuse(self, sender, message, now)
 
     monkeypatch.setattr(machine.RoundMachine, "on_partial", on_partial)
-    slow = {update.Publish: 0.3, jobs.Mask: 0.06}
+    slow = {update.Publish: 0.3, jobs.SealSeeds: 0.06}
     monkeypatch.setattr(Costs, "job", lambda self, job: cost(self, job) + slow.get(type(job), 0.0))
     assert violations(150, "the total is not the sum")
 
