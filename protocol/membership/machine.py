@@ -109,8 +109,12 @@ class Membership:
         return sorted(((e.descriptor, e.state) for e in self._view.entries()), key=lambda pair: pair[0].peer)
 
     def descriptors_to_save(self) -> list[Descriptor]:
-        """What to give to ``found`` after a restart, so that the network is found without seeds."""
-        return self.alive()
+        """What to give to ``found`` after a restart, so that the network is found without seeds.
+
+        None of them while nobody has been heard from: what was saved before is worth no less then.
+        """
+        alive = self.alive()
+        return alive if any(self._reach.ever(descriptor.peer) for descriptor in alive) else []
 
     def next_deadline(self) -> tuple[float, str]:
         """When ``tick`` is due (Unix seconds, may lie in the past) and why; infinity after ``leave``."""
