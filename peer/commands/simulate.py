@@ -6,7 +6,7 @@ the first run; the result alone goes to standard output.
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar
@@ -50,16 +50,13 @@ class Asked:
 
 
 class WorldsReport(Protocol):
-    """What became of random worlds."""
+    """What became of random worlds: a dataclass of plain values."""
 
     @property
-    def clean(self) -> bool:
-        """Whether no invariant was violated."""
+    def failed_seeds(self) -> tuple[int, ...]:
+        """Worlds that violated an invariant."""
 
-    def as_json(self) -> dict[str, Any]:
-        """For programs."""
-
-    def sentences(self) -> list[str]:
+    def lines(self) -> list[str]:
         """For people."""
 
 
@@ -233,7 +230,7 @@ def _scenario(asked: Asked, data: dict[str, Any], path: Path) -> int:
         raise ConfigurationError(problems)
     parameters = _tried(problems, lambda: Texts(path.parent).put_into(kind, data))
     if parameters is not None:
-        problems += kind.check(parameters, str(path))
+        problems += kind.check(parameters, f"{path}: scenario")
     flags = _for_scenarios(asked)
     if not isinstance(kind, Traceable) and any(value is not None for value in flags.values()):
         problems.append(f"{', '.join(flags)}: this version traces no scenarios")
@@ -284,12 +281,13 @@ def _worlds(asked: Asked, count: int) -> int:
     say(f"{count} worlds from seed {seed} on")
     with progress.shown(float(count)) as moving:
         moving.about("worlds")
-        report: WorldsReport = run_worlds(count, seed, asked.workers or cores(), moving.move)
+        report: WorldsReport = run_worlds(count, seed, asked.workers or cores(), lambda done, _: moving.move(done))
     if asked.json:
-        print_json(report.as_json())
+        document: Any = report
+        print_json(asdict(document))
     else:
-        typer.echo("\n".join(report.sentences()))
-    return 0 if report.clean else _FAILED
+        typer.echo("\n".join(report.lines()))
+    return _FAILED if report.failed_seeds else 0
 
 
 def _seed(asked: Asked) -> int:

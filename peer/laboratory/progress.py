@@ -42,7 +42,7 @@ class Lines:
             return
         self._told = now
         left = (now - self._began) / (done - self._first) * (self._total - done) if done > self._first else None
-        amount = f"{done:g} of {self._total:g} runs" if self._total > 1 else f"{done:.0%}"
+        amount = f"{done:.0f} of {self._total:.0f}" if self._total > 1 else f"{done:.0%}"
         ending = "" if left is None or done >= self._total else f", {_span(left)} left"
         self._say(f"{self._name}: {amount}{ending}")
 

@@ -173,23 +173,32 @@ def test_a_single_scenario(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert mistakes(path, "--out", "x", "--workers", 2) == [
         "--out is for experiments: a file with a table [experiment]",
         "--workers is for experiments: a file with a table [experiment]",
-        f"{path} needs peers",
+        f"{path}: scenario needs peers",
     ]
+
+
+@dataclass
+class Worlds:
+    """What became of some."""
+
+    worlds: int
+    failed_seeds: tuple[int, ...]
+
+    def lines(self) -> list[str]:
+        return [f"{self.worlds} worlds", "of which some failed"]
 
 
 def test_worlds(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[int, int, int]] = []
 
-    def run_worlds(count: int, first_seed: int, processes: int, progress: Callable[[float], None]) -> Any:
+    def run_worlds(count: int, first_seed: int, processes: int, progress: Callable[[int, int], None]) -> Worlds:
         asked.append((count, first_seed, processes))
-        progress(count)
-        return SimpleNamespace(
-            clean=first_seed == 1, as_json=lambda: {"worlds": count}, sentences=lambda: [f"{count} worlds"]
-        )
+        progress(count, count)
+        return Worlds(count, () if first_seed == 1 else (2, 4))
 
     monkeypatch.setitem(sys.modules, "peer.laboratory.worlds", SimpleNamespace(run_worlds=run_worlds))
     result = invoke("--worlds", 4, "--seed", 1, "--workers", 2)
-    assert (result.exit_code, result.stdout) == (0, "4 worlds\n")
+    assert (result.exit_code, result.stdout) == (0, "4 worlds\nof which some failed\n")
     result = invoke("--worlds", 4, "--seed", 2, "--workers", 2, "--json")
-    assert (result.exit_code, json.loads(result.stdout)) == (1, {"worlds": 4})
+    assert (result.exit_code, json.loads(result.stdout)) == (1, {"worlds": 4, "failed_seeds": [2, 4]})
     assert asked == [(4, 1, 2), (4, 2, 2)]

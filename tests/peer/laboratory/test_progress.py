@@ -17,9 +17,9 @@ def test_lines_at_intervals_with_the_time_left() -> None:
         now += 4.0
         shown.move(float(done))
     assert len(lines) == 34
-    assert lines[0] == "try: 23 of 120 runs, 6 min left"  # 97 runs of 4 s
-    assert lines[-2] == "try: 119 of 120 runs, 4 s left"
-    assert lines[-1] == "try: 120 of 120 runs"
+    assert lines[0] == "try: 23 of 120, 6 min left"  # 97 runs of 4 s
+    assert lines[-2] == "try: 119 of 120, 4 s left"
+    assert lines[-1] == "try: 120 of 120"
 
 
 def test_a_single_run_is_told_in_percent() -> None:
@@ -39,7 +39,7 @@ def test_where_it_goes(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.M
         shown.about("try")
         shown.move(2)
     captured = capsys.readouterr()
-    assert (captured.out, captured.err) == ("", "try: 2 of 2 runs\n")
+    assert (captured.out, captured.err) == ("", "try: 2 of 2\n")
 
     class Terminal(io.StringIO):
         def isatty(self) -> bool:
