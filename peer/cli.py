@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from peer.commands import audit, init, look, measure, model, network, run
+from peer.commands import audit, init, leakage, look, measure, model, network, run
 from peer.errors import PeerError
 from peer.files import why
 from protocol.base.errors import ConfigurationError, PrivacyRefusal, Refused
@@ -68,6 +68,7 @@ app.add_typer(model.app, name="model")
 app.command(name="demo")(measure.demo)
 app.command(name="bench")(measure.bench)
 app.command(name="audit")(audit.audit)
+app.command(name="leakage")(leakage.leakage)
 
 
 def _version(wanted: bool) -> None:

@@ -8,6 +8,7 @@ and whether any coalition below S could learn a value.
 - ``arithmetic``: ring sums and mask expansion, written again here from the specification.
 - ``checks``: one round against the protocol.
 - ``coalitions``: what coalitions below S learn from one round (``protocol.privacy.leakage``).
+- ``leaks``: the same, and exposure to larger coalitions, for ``susurrus leakage --round``.
 - ``report``: what was found, in numbers and sentences.
 - ``run``: ``audit(directory, ...)``, which ties them together; checks that span rounds are there.
 

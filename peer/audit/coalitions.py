@@ -1,9 +1,9 @@
 """What coalitions below S could learn from one recorded round.
 
 Neighbours: ``run`` calls it for every round; the engine is ``protocol.privacy.leakage``.
-Invariants: the worst is assumed where recordings are silent: a vector that was sent counts as received by the peer it
-was sent to, even when that peer refused it or left no record.  (What an unrecorded peer put into a vector is an
-unknown of its own; ``checks`` has reported it.)  Linear algebra and the theorem must agree.  One seed gives one sample.
+Invariants: the worst is assumed where recordings are silent, see ``protocol.privacy.description``.  (What an unrecorded
+peer put into a vector is an unknown of its own; ``checks`` has reported it.)  Linear algebra and the theorem must
+agree.  One seed gives one sample.
 """
 
 from collections.abc import Iterator, Mapping
@@ -14,7 +14,8 @@ from math import comb
 from peer.audit.report import Check, Finding
 from protocol.base.entropy import SeededEntropy
 from protocol.base.ids import PeerId, RoundId, short
-from protocol.privacy.leakage import DescribedRound, Leakage, RoundNode
+from protocol.privacy.description import describe
+from protocol.privacy.leakage import Leakage
 from protocol.privacy.record import RoundRecord
 
 
@@ -37,7 +38,7 @@ def check_coalitions(
     if not records:
         return CoalitionResult(0, False, ())
     try:
-        described = describe(records)
+        described = describe(records.values())
         engine = Leakage(described)
     except ValueError as error:
         sentence = f"what coalitions learn cannot be worked out: {error}"
@@ -63,48 +64,6 @@ def check_coalitions(
             disagreement = Finding(Check.COALITION, sentence, round_id)
     violations = (*fallen.values(), *([] if disagreement is None else [disagreement]))
     return CoalitionResult(examined, sampled, violations)
-
-
-def describe(records: Mapping[PeerId, RoundRecord]) -> DescribedRound:
-    """The round as the leakage engine wants it, in id order; peers that left no record, but were sent to or combined,
-    are included."""
-    arrived: dict[PeerId, set[PeerId]] = {}
-    unrecorded: dict[PeerId, RoundRecord] = {}
-    for r in records.values():
-        if r.parent is not None and r.sent:
-            arrived.setdefault(r.parent, set()).add(r.peer)
-        for child in r.children:
-            if child not in records:
-                unrecorded[child] = r
-                arrived.setdefault(r.peer, set()).add(child)
-    nodes = []
-    for peer in sorted({*records, *arrived, *unrecorded}):
-        record = records.get(peer)
-        received = tuple(sorted(arrived.get(peer, ())))
-        if record is None and peer in unrecorded:
-            up = (unrecorded[peer].peer, *unrecorded[peer].ancestors)
-            nodes.append(RoundNode(peer, up, True, True, (), received, (_NOBODY,)))
-            continue
-        if record is None:
-            nodes.append(RoundNode(peer, (), False, False, (), received, ()))
-            continue
-        sent = record.published if record.parent is None else record.sent
-        nodes.append(
-            RoundNode(
-                peer=peer,
-                ancestors=record.ancestors,
-                contributed=record.contributed,
-                sent=sent,
-                combined=record.children,
-                received=received,
-                trustees=tuple(sorted(record.masks)) if record.contributed else (),
-            )
-        )
-    return DescribedRound(next(iter(records.values())).collusion_threshold, tuple(nodes))
-
-
-_NOBODY = b""
-"""Trustee of the mask that stands for all that is unknown about an unrecorded peer's vector: in no coalition."""
 
 
 def all_coalitions(peers: tuple[bytes, ...], s: int) -> Iterator[tuple[bytes, ...]]:

@@ -11,13 +11,14 @@ import binascii
 import json
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
 from peer.audit.arithmetic import WORD_TYPES
 from peer.errors import PeerError
 from peer.files import use_directory, why
+from protocol.base.errors import ConfigurationError
 from protocol.base.ids import ID_BYTES, PeerId, RoundId, text
 from protocol.base.limits import MAX_COHORT, MAX_COLLUSION_THRESHOLD, MAX_COORDINATES
 from protocol.privacy.record import RoundRecord
@@ -174,6 +175,39 @@ def read_lines(path: Path) -> Iterator[Line]:
                 offset += len(line)
     except OSError as error:
         raise Unreadable(f"{path} cannot be read: {why(error)}.") from error
+
+
+def read_rounds(path: Path) -> dict[RoundId, list[RoundRecord]]:
+    """The records of every round, rounds by id, without their vectors and seeds: who took part, and what went where.
+
+    ``path``: a directory of recordings, or one file with those of any number of peers.  Lines that a death cut short
+    are passed over.  Raises ``Unreadable`` where nothing can be read and ``ConfigurationError`` with all bad lines.
+    """
+    rounds: dict[RoundId, list[RoundRecord]] = {}
+    problems = []
+    for line in (line for file in ([path] if path.is_file() else recording_files(path)) for line in read_lines(file)):
+        if isinstance(line.record, BadLine):
+            if not line.torn:
+                problems.append(f"{line.path}, line {line.number} is not a recording: {line.record}")
+            continue
+        rounds.setdefault(line.record.round, []).append(_without_vectors(line.record))
+    if problems:
+        raise ConfigurationError(problems)
+    if not rounds:
+        raise Unreadable(f"{path} holds no complete record.")
+    return {round_id: rounds[round_id] for round_id in sorted(rounds)}
+
+
+def _without_vectors(record: RoundRecord) -> RoundRecord:
+    return replace(
+        record,
+        value=None,
+        masks=dict.fromkeys(record.masks, b""),
+        opened=dict.fromkeys(record.opened, b""),
+        received=dict.fromkeys(record.received, b""),
+        sent_vector=None,
+        total=None,
+    )
 
 
 def _cut_torn_line(file: int) -> None:

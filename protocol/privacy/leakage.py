@@ -114,6 +114,20 @@ class Leakage:
         """Everybody who took part, in order of the nodes."""
         return tuple(self._index)
 
+    @property
+    def published(self) -> tuple[bytes, ...]:
+        """Contributors whose values are in the published total, in order of the nodes."""
+        inside = 0
+        for i, node in enumerate(self._nodes):
+            if node.sent and not node.ancestors:
+                inside |= self._inside[i]
+        return tuple(node.peer for i, node in enumerate(self._nodes) if inside >> i & 1)
+
+    @property
+    def arrived(self) -> tuple[bytes, ...]:
+        """Contributors whose vectors reached their parents (the root: published), in order of the nodes."""
+        return tuple(n.peer for i, n in enumerate(self._nodes) if n.contributed and n.sent and self._arrived(i))
+
     def neighbours(self, peer: bytes) -> tuple[bytes, ...]:
         """The mask neighbours of a contributor that count under the rule: ancestors within S, and descendants within
         S whose values are inside its vector.  In order of the nodes."""

@@ -3,9 +3,10 @@
 from itertools import combinations
 from typing import Any
 
-from peer.audit.coalitions import all_coalitions, check_coalitions, describe, sample_coalitions
+from peer.audit.coalitions import all_coalitions, check_coalitions, sample_coalitions
 from peer.audit.report import Check
 from protocol.base.entropy import Entropy, SeededEntropy
+from protocol.privacy.description import describe
 from protocol.privacy.leakage import Leakage
 
 TREE = (0, 1, 1, 2, 2, 3, 3, 3)
@@ -21,7 +22,7 @@ def test_all_coalitions_below_the_threshold() -> None:
 
 
 def test_a_sample_is_repeatable_distinct_and_within_its_bound(scene: Any, entropy: Entropy) -> None:
-    engine = Leakage(describe(by_peer(scene(TREE).play(0, entropy))))
+    engine = Leakage(describe(scene(TREE).play(0, entropy)))
     one, two, other = (list(sample_coalitions(engine, 20, SeededEntropy(seed))) for seed in (1, 1, 2))
     assert one == two
     assert one != other
@@ -31,13 +32,13 @@ def test_a_sample_is_repeatable_distinct_and_within_its_bound(scene: Any, entrop
 
 
 def test_a_sample_of_few_ends(scene: Any, entropy: Entropy) -> None:
-    engine = Leakage(describe(by_peer(scene((0, 1, 2)).play(0, entropy))))
+    engine = Leakage(describe(scene((0, 1, 2)).play(0, entropy)))
     assert len(list(sample_coalitions(engine, 100, SeededEntropy(1)))) == 1 + 6
 
 
 def test_half_of_a_sample_is_drawn_from_mask_neighbours(scene: Any, entropy: Entropy) -> None:
     """On a long path few pairs are neighbours of one contributor: uniform draws alone would hardly meet one."""
-    engine = Leakage(describe(by_peer(scene(range(40)).play(0, entropy))))
+    engine = Leakage(describe(scene(range(40)).play(0, entropy)))
     around = [set(engine.neighbours(peer)) for peer in engine.peers]
     near = [c for c in sample_coalitions(engine, 60, SeededEntropy(4)) if c and any(set(c) <= a for a in around)]
     assert 25 <= len(near) <= 45
@@ -57,7 +58,7 @@ def test_a_partial_that_was_sent_counts_as_seen(scene: Any, entropy: Entropy) ->
     records = scene(TREE, fates={8: "late"}).play(0, entropy)
     parent = records[3]
     del parent.received[records[8].peer]
-    node = next(n for n in describe(by_peer(records)).nodes if n.peer == parent.peer)
+    node = next(n for n in describe(records).nodes if n.peer == parent.peer)
     assert records[8].peer in node.received
     assert records[8].peer not in node.combined
 
