@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from peer.commands import audit, init, leakage, look, measure, model, network, run
+from peer.commands import audit, init, leakage, look, measure, model, network, run, simulate
 from peer.errors import PeerError
 from peer.files import why
 from protocol.base.errors import ConfigurationError, PrivacyRefusal, Refused
@@ -69,6 +69,7 @@ app.command(name="demo")(measure.demo)
 app.command(name="bench")(measure.bench)
 app.command(name="audit")(audit.audit)
 app.command(name="leakage")(leakage.leakage)
+app.command(name="simulate")(simulate.simulate)
 
 
 def _version(wanted: bool) -> None:

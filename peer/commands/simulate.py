@@ -1,0 +1,307 @@
+"""``susurrus simulate``: experiments, single scenarios, the package's own evaluation, and random worlds.
+
+Neighbours: ``peer.laboratory`` does the work.  Invariants: mistakes in flags and in the file are told at once, before
+the first run; the result alone goes to standard output.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar
+
+import typer
+
+from peer.commands.common import JsonOption, print_json, say, shown, table
+from protocol.base.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from peer.laboratory.experiment import Experiment
+    from peer.laboratory.kinds import Kind, Row
+    from peer.laboratory.study import Done
+    from peer.laboratory.work import Engine
+
+MAX_SEED = 2**63 - 1
+SCALES = ("small", "full")
+FORMATS = ("csv", "parquet")
+SCENARIO_KIND = "network"
+_FAILED = 1
+_Result = TypeVar("_Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The flags, as given."""
+
+    file: Path | None
+    out: Path | None
+    seed: int | None
+    scale: str | None
+    workers: int | None
+    scheduler: str | None
+    form: str | None
+    paper: str | None
+    worlds: int | None
+    trace: Path | None
+    replay: Path | None
+    until_step: int | None
+    json: bool
+
+
+class WorldsReport(Protocol):
+    """What became of random worlds."""
+
+    @property
+    def clean(self) -> bool:
+        """Whether no invariant was violated."""
+
+    def as_json(self) -> dict[str, Any]:
+        """For programs."""
+
+    def sentences(self) -> list[str]:
+        """For people."""
+
+
+def simulate(
+    file: Annotated[
+        Path | None, typer.Argument(metavar="FILE", help="An experiment or a scenario (TOML).", show_default=False)
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where results go.", show_default="NAME-results")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, max=MAX_SEED, help="Of everything drawn at random.", show_default="random")
+    ] = None,
+    scale: Annotated[
+        str | None, typer.Option(metavar="NAME", help="One of the experiment's scales.", show_default="full")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes.", show_default="one for each core")] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Use the Dask cluster of this scheduler.", show_default=False)
+    ] = None,
+    form: Annotated[
+        str | None,
+        typer.Option("--format", metavar="csv|parquet", help="Tables; Parquet comes beside CSV.", show_default=False),
+    ] = None,
+    paper: Annotated[
+        str | None,
+        typer.Option(metavar="small|full", help="Instead of FILE: the paper's evaluation.", show_default=False),
+    ] = None,
+    worlds: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Instead of FILE: so many small random worlds.", show_default=False),
+    ] = None,
+    trace: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Of a scenario: write each step there.", show_default=False)
+    ] = None,
+    replay: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Of a scenario: compare with this trace.", show_default=False)
+    ] = None,
+    until_step: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Of a scenario: stop there.", show_default=False)
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """The protocol under virtual time: carry out an experiment's runs, or one scenario, and report what was found."""
+    asked = Asked(
+        file, out, seed, scale, workers, scheduler, form, paper, worlds, trace, replay, until_step, as_json
+    )  # fmt: skip
+    if problems := _contradictions(asked):
+        raise ConfigurationError(problems)
+    if worlds is not None:
+        raise typer.Exit(_worlds(asked, worlds))
+    if paper is not None:
+        raise typer.Exit(_paper(asked, paper))
+    assert file is not None  # one of the three is there
+    from peer.laboratory.experiment import load
+
+    path = file.expanduser()
+    data = load(path)
+    raise typer.Exit(_experiment(asked, data, path) if "experiment" in data else _scenario(asked, data, path))
+
+
+def _contradictions(asked: Asked) -> list[str]:
+    problems = []
+    if sum(way is not None for way in (asked.file, asked.paper, asked.worlds)) != 1:
+        problems.append("give one of FILE, --paper and --worlds")
+    if asked.paper not in (None, *SCALES):
+        problems.append(f"--paper must be small or full, not {asked.paper!r}")
+    if asked.form not in (None, *FORMATS):
+        problems.append(f"--format must be csv or parquet, not {asked.form!r}")
+    if asked.scheduler is not None and asked.workers is not None:
+        problems.append("give --workers or --scheduler: a cluster has its own workers")
+    if asked.paper is not None and asked.scale is not None:
+        problems.append("--paper names the scale itself; leave out --scale")
+    if asked.file is None:
+        problems += _out_of_place("a single scenario", _for_scenarios(asked))
+    if asked.worlds is not None:
+        problems += _out_of_place("experiments", {k: v for k, v in _for_experiments(asked).items() if k != "--workers"})
+    return problems
+
+
+def _for_scenarios(asked: Asked) -> dict[str, object]:
+    return {"--trace": asked.trace, "--replay": asked.replay, "--until-step": asked.until_step}
+
+
+def _for_experiments(asked: Asked) -> dict[str, object]:
+    return {
+        "--out": asked.out,
+        "--scale": asked.scale,
+        "--workers": asked.workers,
+        "--scheduler": asked.scheduler,
+        "--format": asked.form,
+    }
+
+
+def _out_of_place(what: str, flags: Mapping[str, object]) -> list[str]:
+    return [f"{flag} is for {what}" for flag, value in flags.items() if value is not None]
+
+
+def _experiment(asked: Asked, data: dict[str, Any], path: Path) -> int:
+    from peer.laboratory.experiment import parse
+    from peer.laboratory.study import scale_of
+
+    problems = _out_of_place("a single scenario", _for_scenarios(asked))
+    experiment = _tried(problems, lambda: parse(data, path, scale_of(data, path, asked.scale)))
+    return _study(asked, [experiment] if experiment else [], problems)
+
+
+def _paper(asked: Asked, scale: str) -> int:
+    from peer.laboratory.study import evaluation
+
+    problems: list[str] = []
+    experiments = _tried(problems, lambda: evaluation(scale))
+    return _study(asked, experiments or [], problems, name="paper", title="Evaluation")
+
+
+def _study(
+    asked: Asked,
+    experiments: "list[Experiment]",
+    problems: list[str],
+    name: str | None = None,
+    title: str | None = None,
+) -> int:
+    from peer.laboratory import table as tables
+    from peer.laboratory.study import Study, carry_out_study, seed_before
+
+    formats = _tried(problems, lambda: tables.formats(asked.form))
+    engine = _tried(problems, lambda: _engine(asked))
+    if problems or formats is None or engine is None:
+        raise ConfigurationError(problems)
+    name = name or experiments[0].name
+    directory = (asked.out.expanduser() if asked.out else Path(f"{name}-results")).absolute()
+    before = seed_before(directory, experiments)
+    seed = _seed(asked) if asked.seed is not None or before is None else before
+    study = Study(title or name, tuple(experiments), directory, seed, formats)
+    total = sum(len(experiment.points) * experiment.repeats for experiment in experiments)
+    say(f"{name}: {total} runs, seed {seed}, on {engine.describe()}")
+    try:
+        done = carry_out_study(study, engine)
+    except KeyboardInterrupt:
+        say(f"what is finished is in {directory}; the same command goes on from there")
+        raise
+    return _tell(asked, done)
+
+
+def _tell(asked: Asked, done: "Done") -> int:
+    directory = done.study.directory
+    if done.failures:
+        say(f"{done.failures} runs failed, as the report says; the same command tries them again")
+    if asked.json:
+        print_json(done.as_json())
+    else:
+        typer.echo(f"{done.runs} runs, seed {done.study.seed}: {directory / 'report.html'}")
+    return _FAILED if done.failures else 0
+
+
+def _engine(asked: Asked) -> "Engine":
+    from peer.laboratory.cluster import DaskCluster
+    from peer.laboratory.local import LocalWorkers, cores
+
+    if asked.scheduler is not None:
+        return DaskCluster(asked.scheduler, say)
+    return LocalWorkers(asked.workers or cores())
+
+
+def _scenario(asked: Asked, data: dict[str, Any], path: Path) -> int:
+    from peer.laboratory.experiment import Texts
+    from peer.laboratory.kinds import KINDS, Traceable
+
+    problems = _out_of_place("experiments: a file with a table [experiment]", _for_experiments(asked))
+    kind = KINDS.get(SCENARIO_KIND)
+    if kind is None:
+        problems.append(f"{path} has no table [experiment], and this version carries out no single scenarios")
+        raise ConfigurationError(problems)
+    parameters = _tried(problems, lambda: Texts(path.parent).put_into(kind, data))
+    if parameters is not None:
+        problems += kind.check(parameters, str(path))
+    flags = _for_scenarios(asked)
+    if not isinstance(kind, Traceable) and any(value is not None for value in flags.values()):
+        problems.append(f"{', '.join(flags)}: this version traces no scenarios")
+    if problems or parameters is None:
+        raise ConfigurationError(problems)
+    seed = _seed(asked)
+    say(f"{path.stem}: one scenario, seed {seed}")
+    rows = _run_once(asked, kind, parameters, seed, path.stem)
+    if asked.json:
+        print_json({"scenario": str(path), "seed": seed, "rows": rows})
+    elif len(rows) == 1:
+        width = max(map(len, rows[0]), default=0)
+        typer.echo("\n".join(f"{key.ljust(width)}  {shown(value)}" for key, value in rows[0].items()))
+    else:
+        typer.echo(table(rows, {key: key for key in dict.fromkeys(key for row in rows for key in row)}))
+    return 0
+
+
+def _run_once(asked: Asked, kind: "Kind", parameters: Mapping[str, Any], seed: int, name: str) -> "list[Row]":
+    from peer.laboratory import progress
+    from peer.laboratory.kinds import Traceable
+    from peer.laboratory.work import plain
+
+    if not isinstance(kind, Traceable):
+        return [plain(row) for row in kind.run(parameters, seed)]
+    with progress.shown(1.0) as moving:
+        moving.about(name)
+        rows = kind.run_traced(
+            parameters,
+            seed,
+            progress=moving.move,
+            trace=asked.trace,
+            replay=asked.replay,
+            until_step=asked.until_step,
+        )
+    return [plain(row) for row in rows]
+
+
+def _worlds(asked: Asked, count: int) -> int:
+    from peer.laboratory import progress
+    from peer.laboratory.local import cores
+
+    try:
+        run_worlds = import_module("peer.laboratory.worlds").run_worlds
+    except ModuleNotFoundError:
+        raise ConfigurationError(["--worlds: this version makes no random worlds"]) from None
+    seed = _seed(asked)
+    say(f"{count} worlds from seed {seed} on")
+    with progress.shown(float(count)) as moving:
+        moving.about("worlds")
+        report: WorldsReport = run_worlds(count, seed, asked.workers or cores(), moving.move)
+    if asked.json:
+        print_json(report.as_json())
+    else:
+        typer.echo("\n".join(report.sentences()))
+    return 0 if report.clean else _FAILED
+
+
+def _seed(asked: Asked) -> int:
+    return int.from_bytes(os.urandom(4)) if asked.seed is None else asked.seed
+
+
+def _tried(problems: list[str], what: Callable[[], _Result]) -> _Result | None:
+    """What it gives, or None and its mistakes among the others."""
+    try:
+        return what()
+    except ConfigurationError as error:
+        problems += error.problems
+        return None

@@ -1,0 +1,74 @@
+"""What one run of an experiment can be: kinds by name.
+
+Neighbours: ``experiment`` has parameters checked by a kind, ``work`` runs it; each kind is a module of its own.
+Invariants: a kind holds no state; a run depends on its parameters and its seed alone; kinds import what is heavy when
+they run.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from peer.laboratory.availability import Availability
+
+Value = int | float | str | bool | None
+Row = dict[str, Value]
+"""One line of results by column; a figure that is not there, or not finite, is None."""
+
+
+class Kind(Protocol):
+    """What one run does."""
+
+    @property
+    def name(self) -> str:
+        """As experiment files say it."""
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """Columns that tell where on a curve a row stands (a time, a step); other figures are measured there.
+
+        Columns of text tell rows apart without being named here.
+        """
+
+    def check(self, parameters: Mapping[str, Any], place: str) -> list[str]:
+        """All mistakes in the parameters, one sentence each; ``place`` names them in sentences."""
+
+    def run(self, parameters: Mapping[str, Any], seed: int) -> list[Row]:
+        """One run of checked parameters; several rows for a curve.  May be called in any process, any number of times.
+
+        What it raises fails this run alone.
+        """
+
+
+@runtime_checkable
+class ReadsFiles(Protocol):
+    """A kind whose parameters may name files.
+
+    They are read once, where the experiment is started: ``check`` and ``run`` find the texts by name under the
+    additional parameter ``texts``, so that a run does the same wherever it is done.
+    """
+
+    def files(self, parameters: Mapping[str, Any]) -> list[str]:
+        """The files that the parameters name, relative to the experiment's."""
+
+
+@runtime_checkable
+class Traceable(Protocol):
+    """A kind with a single run that tells how far it is and what happens in it, step by step."""
+
+    def run_traced(
+        self,
+        parameters: Mapping[str, Any],
+        seed: int,
+        *,
+        progress: Callable[[float], None],
+        trace: Path | None,
+        replay: Path | None,
+        until_step: int | None,
+    ) -> list[Row]:
+        """``run``, with ``progress`` told the share done, the steps written to ``trace`` or compared with ``replay``,
+        and an end after so many steps.  Raises ``PeerError`` where the run and the trace differ.
+        """
+
+
+KINDS: dict[str, Kind] = {kind.name: kind for kind in (Availability(),)}
