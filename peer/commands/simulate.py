@@ -193,11 +193,9 @@ def _study(
     directory = (asked.out.expanduser() if asked.out else Path(f"{name}-results")).absolute()
     before = seed_before(directory, experiments)
     seed = _seed(asked) if asked.seed is not None or before is None else before
-    study = Study(title or name, tuple(experiments), directory, seed, formats)
-    total = sum(len(experiment.points) * experiment.repeats for experiment in experiments)
-    say(f"{name}: {total} runs, seed {seed}, on {engine.describe()}")
+    study = Study(name, title or name, tuple(experiments), directory, seed, formats)
     try:
-        done = carry_out_study(study, engine)
+        done = carry_out_study(study, engine, say)
     except KeyboardInterrupt:
         say(f"what is finished is in {directory}; the same command goes on from there")
         raise

@@ -25,6 +25,7 @@ class DaskCluster:
     def __init__(self, address: str, remark: Callable[[str], None]) -> None:
         """Raises ``ConfigurationError`` if Dask is not installed; ``remark`` takes a sentence for people."""
         self.address = address
+        self.connect_s = CONNECT_S
         self._remark = remark
         self._distributed: Any = needed("distributed", "cluster", "--scheduler")
 
@@ -41,24 +42,23 @@ class DaskCluster:
             if not client.scheduler_info()["workers"]:
                 self._remark(f"no worker is connected to {self.address} yet; waiting")
             futures = {client.submit(execute, task, key=f"susurrus-{task.id}"): task for task in tasks}
-            for future in self._distributed.as_completed(list(futures)):
+            for future in self._distributed.as_completed(list(futures), loop=client.loop):
                 task = futures.pop(future)
-                error = future.exception()
-                if error is None:
+                if future.status == "finished":
                     yield future.result()
-                elif isinstance(error, self._distributed.scheduler.KilledWorker):
-                    yield Outcome(task.id, [], KILLED)
-                elif client.status == "running":
-                    yield Outcome(task.id, [], f"{type(error).__name__}: {' '.join(str(error).split())}")
-                else:
+                elif future.status != "error":  # cancelled, as every run is when the scheduler is lost
                     raise PeerError(f"the scheduler at {self.address} is gone; the same command goes on later")
+                elif isinstance(error := future.exception(), self._distributed.scheduler.KilledWorker):
+                    yield Outcome(task.id, [], KILLED)
+                else:
+                    yield Outcome(task.id, [], f"{type(error).__name__}: {' '.join(str(error).split())}")
                 future.release()  # the scheduler need not keep what is in the journal
         finally:
             client.close()
 
     def _connect(self) -> Any:
         try:
-            return self._distributed.Client(self.address, timeout=CONNECT_S, set_as_default=False)
+            return self._distributed.Client(self.address, timeout=self.connect_s, set_as_default=False)
         except ValueError as error:
             problem = f"--scheduler {self.address}: {error}; it is an address such as tcp://10.0.0.1:8786"
             raise ConfigurationError([problem]) from error

@@ -92,11 +92,10 @@ class _Worker:
 
     def end(self) -> None:
         """End the process, whatever it is doing."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
-        if self._pid is not None and not self._pid.cancelled():
+        if self._pid is not None:
             with suppress(BrokenProcessPool, ProcessLookupError, TimeoutError):  # if it has ended already
                 os.kill(self._pid.result(START_S), signal.SIGKILL)
-        self._pool.shutdown(wait=True)
+        self._pool.shutdown(cancel_futures=True)
 
 
 def _end_with_parent() -> None:

@@ -12,7 +12,7 @@ With several experiments each has a directory of its own inside; the report and 
 import json
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.resources import files
@@ -35,6 +35,7 @@ _FILE_MODE = 0o644
 class Study:
     """What to do and where."""
 
+    name: str
     title: str
     experiments: tuple[Experiment, ...]
     directory: Path
@@ -100,14 +101,15 @@ def scale_of(data: dict[str, Any], path: Path, wanted: str | None) -> str:
     return wanted or FULL
 
 
-def carry_out_study(study: Study, engine: Engine) -> Done:
-    """Do all runs that are not done yet, then write the tables and the report."""
+def carry_out_study(study: Study, engine: Engine, remark: Callable[[str], None]) -> Done:
+    """Do all runs that are not done yet, then write the tables and the report; ``remark`` is told what begins."""
     began, clock = time.time(), time.monotonic()
     if len(study.experiments) > 1:
         use_directory(study.directory, "--out", empty=seed_before(study.directory, study.experiments) is None)
     with ExitStack() as held:
         journals = [held.enter_context(journal_of(e, study.seed, study.place(e))) for e in study.experiments]
         total = sum(len(e.points) * e.repeats for e in study.experiments)
+        remark(f"{study.name}: {total} runs, seed {study.seed}, on {engine.describe()}")
         done = sum(len(opened.finished) for opened in journals)
         shown = held.enter_context(progress.shown(total, done))
 
