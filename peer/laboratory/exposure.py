@@ -7,7 +7,7 @@ other real masked vectors, and what a coalition learns is whatever follows from 
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from peer.laboratory.rounds import PlayedRound, play
@@ -52,7 +52,10 @@ class Exposure:
         table = Table(parameters, place, problems)
         branching, threshold = table.whole("branching", 2), table.whole("collusion_threshold", 3)
         depth = table.whole("depth", 0) or threshold
+        if table.ok:
+            problems += _impossible(place, lambda: Shape(branching, depth, 0, threshold))
         lost = table.number("lost", 0.0)
+        problems += _impossible(place, lambda: Faults(lost))
         table.whole("trees", 100_000, least=1)
         table.whole("rounds", 100, least=1, most=MAX_ROUNDS)
         table.whole("coalitions", 1, least=1)
@@ -60,16 +63,12 @@ class Exposure:
         if isinstance(table.get("corrupt"), list | tuple):
             shares = table.numbers("corrupt", longest=1000) or []
         else:
-            shares = [table.number("corrupt")] if table.ok else []
+            shares = [table.number("corrupt")] if "corrupt" in table else []
+            if not shares:
+                table.say(f"{place} needs corrupt: a share of corrupt peers, or a list of them")
         if any(not q < 1 for q in shares):
             table.say(f"{table.at('corrupt')} must be at least 0 and below 1: somebody must be honest")
         table.close()
-        if table.ok:
-            for make in (lambda: Shape(branching, depth, 0, threshold), lambda: Faults(lost)):
-                try:
-                    make()
-                except ConfigurationError as error:
-                    problems += [f"{place}: {problem}" for problem in error.problems]
         return problems
 
     def run(self, parameters: Mapping[str, Any], seed: int) -> "list[Row]":
@@ -108,6 +107,14 @@ class Exposure:
                 for engine, (share, error, draws) in found.items()
             ]
         return rows
+
+
+def _impossible(place: str, make: Callable[[], object]) -> list[str]:
+    try:
+        make()
+    except ConfigurationError as error:
+        return [f"{place}: {problem}" for problem in error.problems]
+    return []
 
 
 def _z(share: float, expected: Expected, deviation: float, draws: int, corrupt: float) -> float | None:

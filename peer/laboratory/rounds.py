@@ -48,7 +48,7 @@ def play(shape: Shape, lost: float, rounds: int, seed: int) -> list[PlayedRound]
     Raises ``RuntimeError`` if a tree came out in another shape: theory would not be about it.
     """
     nodes = shape.nodes
-    size = max(nodes + 2, int(nodes * SPARE))
+    size = int(nodes * SPARE) + 2
     task = plain_task(
         dimension=_DIMENSION,
         collusion_threshold=shape.collusion_threshold,
