@@ -1,4 +1,4 @@
-"""The kind ``convergence``: every algorithm learns, on records that no peer holds, and one record answers a model once."""
+"""The kind ``convergence``: every algorithm learns, judged by records of nobody; one record answers a model once."""
 
 from collections import Counter
 from typing import Any

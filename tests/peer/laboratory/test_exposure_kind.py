@@ -1,4 +1,4 @@
-"""The kind ``exposure``: theory, Monte Carlo and rounds of real nodes agree, and would not if the protocol were broken."""
+"""The kind ``exposure``: theory, Monte Carlo and rounds of real nodes agree; without masks they would not."""
 
 from dataclasses import replace
 from typing import Any
@@ -48,6 +48,8 @@ def test_played_rounds_are_whole_and_lose_what_is_lost() -> None:
     lossy = play(shape, 0.3, 12, 1)
     assert any(len(r.leakage.published) < shape.nodes for r in lossy)
     assert any(len(r.leakage.arrived) > len(r.leakage.published) for r in lossy)
+    sent = [sum(node.sent for node in r.leakage.described.nodes) for r in lossy]
+    assert any(len(r.leakage.arrived) < count for r, count in zip(lossy, sent, strict=True))
 
 
 def test_components_say_what_algebra_says() -> None:
@@ -91,7 +93,7 @@ def test_all_mistakes_at_once() -> None:
         "trees must be",
         "rounds must be",
         "no key 'share'",
-        "lost",
+        "lost partials must be",
     ):
         assert part in told, told
     deep = "\n".join(KIND.check({"depth": 2, "corrupt": 0.1}, "f: parameters"))
