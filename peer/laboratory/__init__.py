@@ -3,6 +3,8 @@
 In the order in which an experiment goes through it:
 
 - ``kinds``: what one run can be, by name;  ``availability`` is the smallest of them
+- ``network``: one scenario;  ``exposure``, with ``rounds`` that were really played;  ``convergence``, with ``learning``
+  peers and plain ``gossip``;  ``overhead``, beside what ``paillier`` costs
 - ``experiment``: a file -> what to run, checked as a whole;  ``outline``: what its report shows;  ``words``: sentences
   with figures in them
 - ``work``: one run, wherever it is done;  ``local``: by processes of this machine;  ``cluster``: by a Dask cluster

@@ -10,6 +10,10 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from peer.laboratory.availability import Availability
+from peer.laboratory.convergence import Convergence
+from peer.laboratory.exposure import Exposure
+from peer.laboratory.network import Network
+from peer.laboratory.overhead import Overhead
 
 Value = int | float | str | bool | None
 Row = dict[str, Value]
@@ -71,4 +75,6 @@ class Traceable(Protocol):
         """
 
 
-KINDS: dict[str, Kind] = {kind.name: kind for kind in (Availability(),)}
+KINDS: dict[str, Kind] = {
+    kind.name: kind for kind in (Availability(), Convergence(), Exposure(), Network(), Overhead())
+}

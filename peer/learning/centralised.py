@@ -4,7 +4,7 @@ Neighbours: steps are ``protocol.training.update.apply_gradient``, the very arit
 Invariants: one seed gives one model (on one machine); nothing here is ever run on records of several real peers.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -38,11 +38,13 @@ def train_centralised(
     peers: int,
     seed: int,
     own_models: Mapping[str, str] | None = None,
+    watch: Callable[[Checkpoint], None] | None = None,
 ) -> Checkpoint:
     """A model trained on pooled records (own units) with batches of ``peers * batch_per_peer``, drawn afresh each step.
 
     The mean gradient of the batch is clipped to ``task.clip``.  If the task standardises, mean and variance are those
     of all records.  The result has the layout of any checkpoint: ``state.parameters`` and ``state.statistics`` read it.
+    ``watch`` is shown the model before the first step and after every one.
     """
     model = model_for(task, own_models)
     z, targets = prepare(task, X, y)
@@ -54,10 +56,14 @@ def train_centralised(
     statistics = state.statistics(task, checkpoint)
     rng = np.random.default_rng(seed)
     batch = min(len(z), peers * task.batch_per_peer)
+    if watch is not None:
+        watch(checkpoint)
     for _ in range(steps):
         rows = rng.choice(len(z), size=batch, replace=False, shuffle=False)
         params = state.parameters(task, checkpoint)
         vector, _, _ = model.gradient(params, standardise(z[rows], statistics), targets[rows])
         clip_l2(vector, task.clip)
         checkpoint = apply_gradient(task, checkpoint, vector)
+        if watch is not None:
+            watch(checkpoint)
     return checkpoint

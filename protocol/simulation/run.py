@@ -9,9 +9,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
+from numpy.typing import NDArray
+
 from protocol.application import Application
 from protocol.base.entropy import SeededEntropy
-from protocol.simulation.costs import Exact, Modelled
+from protocol.simulation.costs import Exact, Execution, Modelled
 from protocol.simulation.faults import Crash, Cut, Fault, Partition, Restart, Skew, Slow, Target
 from protocol.simulation.lives import SimulatedPeer
 from protocol.simulation.measures import Measures, Summary, summarise
@@ -36,12 +39,23 @@ class Run:
     measures: Measures
 
 
-def prepare(scenario: Scenario, seed: int, application: MakeApplication | None = None) -> Run:
-    """The world at time 0: nobody has started yet, everything is on its heap."""
+def prepare(
+    scenario: Scenario,
+    seed: int,
+    application: MakeApplication | None = None,
+    *,
+    execution: Execution | None = None,
+    parameters: NDArray[np.float32] | None = None,
+) -> Run:
+    """The world at time 0: nobody has started yet, everything is on its heap.
+
+    ``execution``: who does the jobs, if not who ``scenario.exact`` says; cryptography is not concerned.
+    ``parameters`` ``[d]``: where the model begins (zero).
+    """
     making = Making(
         settings=scenario.settings,
         costs=scenario.costs,
-        execution=Exact() if scenario.exact else Modelled(),
+        execution=execution or (Exact() if scenario.exact else Modelled()),
         exact_cryptography=scenario.exact,
         seeds=scenario.seeds,
     )
@@ -54,7 +68,7 @@ def prepare(scenario: Scenario, seed: int, application: MakeApplication | None =
             peer.slow = scenario.slowness.quantile(share(seed, "slowness", peer.index))
         _follow(world, peer, scenario, seed, _sessions(scenario, peer))
     _Faults(world, SeededEntropy(f"faults {seed}")).schedule(scenario.faults)
-    world.at(measures.begin, lambda: world.introduce(world.peers[0], scenario.task))
+    world.at(measures.begin, lambda: world.introduce(world.peers[0], scenario.task, parameters))
     return Run(scenario, world, measures)
 
 

@@ -1,0 +1,79 @@
+"""The kind ``network``: figures, series and traces of one scenario."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from peer.errors import PeerError
+from peer.laboratory.kinds import Traceable
+from peer.laboratory.network import Network
+from protocol.base.errors import ConfigurationError
+
+KIND = Network()
+SMALL: dict[str, Any] = {
+    "peers": 12,
+    "seconds": 15,
+    "warm_up_s": 10,
+    "settings": {"preset": "lan", "root_pause_s": 1.0},
+    "network": "lan",
+}
+
+
+def test_one_row_of_figures_and_the_same_again() -> None:
+    (row,) = KIND.run(SMALL, 5)
+    assert row["peers"] == 12
+    assert isinstance(row["rounds_published"], int)
+    assert row["rounds_published"] > 3
+    assert KIND.run(SMALL, 5) == [row]
+    assert KIND.run(SMALL, 6) != [row]
+
+
+def test_series_are_those_of_the_same_run() -> None:
+    (row,) = KIND.run(SMALL, 5)
+    progress = KIND.run({**SMALL, "series": "progress"}, 5)
+    rounds = KIND.run({**SMALL, "series": "rounds"}, 5)
+    ages = [line["age"] for line in progress]
+    assert ages == list(range(1, len(ages) + 1))
+    assert ages[-1] == row["steps"]
+    assert sum(line["published"] == 1 for line in rounds) == row["rounds_published"]
+
+
+def test_all_mistakes_at_once() -> None:
+    problems = KIND.check({"seconds": -1, "series": "all", "churn": {"kind": "sometimes"}, "speed": 3}, "f: parameters")
+    told = "\n".join(problems)
+    for part in ("series is 'all'", "needs peers", "seconds must be", "'sometimes'", "no key 'speed'"):
+        assert part in told, told
+    assert all(problem.startswith("f: parameters") for problem in problems)
+    assert KIND.check(SMALL, "f") == []
+
+
+def test_a_trace_file_is_read_by_name() -> None:
+    churn = {"kind": "trace", "files": ["days.csv"]}
+    assert KIND.files({"churn": churn}) == ["days.csv"]
+    rows = "".join(f"p{i},0,600\n" for i in range(12))
+    given = {**SMALL, "churn": churn, "texts": {"days.csv": "peer,online_from,online_to\n" + rows}}
+    assert KIND.check(given, "f") == []
+    assert KIND.run(given, 1)[0]["rounds_published"]
+    with pytest.raises(ConfigurationError):
+        KIND.run({**given, "texts": {}}, 1)
+
+
+def test_traced_replayed_and_stopped(tmp_path: Path) -> None:
+    assert isinstance(KIND, Traceable)
+    told: list[float] = []
+
+    def traced(seed: int, trace: Path | None = None, replay: Path | None = None, until: int | None = None) -> Any:
+        return KIND.run_traced(SMALL, seed, progress=told.append, trace=trace, replay=replay, until_step=until)
+
+    rows = traced(5, trace=tmp_path / "one")
+    assert rows == KIND.run(SMALL, 5)
+    assert told[-1] == 1.0
+    assert traced(5, replay=tmp_path / "one", trace=tmp_path / "two") == rows
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+    (stopped,) = traced(5, replay=tmp_path / "one", until=100)
+    assert stopped["step"] == 100
+    with pytest.raises(PeerError, match="the trace says"):
+        traced(6, replay=tmp_path / "one")
+    with pytest.raises(PeerError, match="no such file"):
+        traced(5, replay=tmp_path / "none")
