@@ -170,10 +170,10 @@ class Count:
 
     def _job_s(self, job: Job, system: str) -> float:
         vector_s = 4 * self.task.dimension / self.costs.vector_bytes_per_s
-        if system == "susurrus" or not isinstance(job, jobs.Absorb | jobs.AddOwn | jobs.Mask):
+        if system == "susurrus" or not isinstance(job, jobs.Absorb | jobs.AddOwn | jobs.SealSeeds):
             return self.costs.job(job)
         if system == "plain tree":
-            return 0.0 if isinstance(job, jobs.Mask) else vector_s
+            return 0.0 if isinstance(job, jobs.SealSeeds) else vector_s
         primitive, each = paillier.MEASURED, -(-self.task.dimension // self._packed(system))
         match job:
             case jobs.Absorb():  # each child's ciphertexts are added to what is there
