@@ -4,8 +4,9 @@ Neighbours: ``kinds`` lists it; ``protocol.simulation`` has scenarios, worlds an
 Invariants: those of a kind.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+import gc
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -93,7 +94,8 @@ def _prepared(parameters: Mapping[str, Any], seed: int) -> Run:
 
 
 def _rows(run: Run, parameters: Mapping[str, Any], progress: Callable[[float], None] | None) -> "list[Row]":
-    summary = finish(run, progress)
+    with _uncollected():
+        summary = finish(run, progress)
     match parameters.get("series", "figures"):
         case "progress":
             return [{"at_s": at, "age": age} for at, age in summary.progress]
@@ -101,6 +103,19 @@ def _rows(run: Run, parameters: Mapping[str, Any], progress: Callable[[float], N
             return [dict(line) for line in summary.rounds]
         case _:
             return [dict(summary.flat())]
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Let no garbage be looked for: a world holds millions of objects, nearly all of them to its end."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
+            gc.collect()
 
 
 def scenario_problems(parameters: Mapping[str, Any], place: str, own: tuple[str, ...]) -> list[str]:
