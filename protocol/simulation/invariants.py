@@ -16,7 +16,8 @@ from protocol import reports
 from protocol.base.ids import PeerId, RoundId
 from protocol.effects import Effect, Work
 from protocol.events import Event
-from protocol.privacy.leakage import DescribedRound, Leakage, RoundNode
+from protocol.privacy.description import describe
+from protocol.privacy.leakage import Leakage
 from protocol.privacy.record import RoundRecord
 from protocol.reports import Item
 from protocol.simulation.lives import SimulatedPeer
@@ -201,8 +202,8 @@ def secrecy(seen: Evidence, most: int = 10**6) -> list[str]:
     """
     found: list[str] = []
     for records in seen.rounds().values():
-        described = _described(records)
         try:
+            described = describe(records.values())
             engine = Leakage(described)
         except ValueError as error:
             found.append(f"{seen.name}: a round's records contradict each other: {error}")
@@ -217,24 +218,6 @@ def secrecy(seen: Evidence, most: int = 10**6) -> list[str]:
                 found.append(f"{seen.name}: linear algebra and the theorem disagree about a coalition")
                 break
     return found
-
-
-def _described(records: Mapping[PeerId, RoundRecord]) -> DescribedRound:
-    """The round for the leakage engine; a vector that left counts as arrived, even at a parent without a record."""
-    arrived: dict[PeerId, list[PeerId]] = {peer: [] for peer in records}
-    for record in records.values():
-        if record.parent is not None and record.sent:
-            arrived.setdefault(record.parent, []).append(record.peer)
-    nodes = []
-    for peer, received in arrived.items():
-        r = records.get(peer)
-        if r is None:
-            nodes.append(RoundNode(peer, (), False, False, (), tuple(received), ()))
-            continue
-        sent = r.published if r.parent is None else r.sent
-        trustees = tuple(r.masks) if r.contributed else ()
-        nodes.append(RoundNode(peer, r.ancestors, r.contributed, sent, r.children, tuple(received), trustees))
-    return DescribedRound(next(iter(records.values())).collusion_threshold, tuple(nodes))
 
 
 # --- once -------------------------------------------------------------------------------------------------------------

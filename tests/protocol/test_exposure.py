@@ -9,7 +9,7 @@ from protocol.privacy.description import describe
 from protocol.privacy.exposure import round_exposure
 from protocol.privacy.leakage import Leakage
 from protocol.wire import messages as m
-from tests.protocol.checks import by_round
+from tests.protocol.checks import evidence
 from tests.protocol.test_rounds import faulty_world, train
 from tests.protocol.world import World
 
@@ -31,7 +31,7 @@ def test_every_partial_that_left_is_in_the_view_of_who_it_was_sent_to(worlds: li
     """Lost, late, doubled or refused, and whether its receiver died: no view lacks anything."""
     partials = uncombined = 0
     for name, world in worlds:
-        described = {r: describe(records.values()) for r, records in by_round(world, name).items()}
+        described = {r: describe(records.values()) for r, records in evidence(world, name).rounds().items()}
         views = {r: {node.peer: node for node in d.nodes} for r, d in described.items()}
         for _, sender, to, message in world.sent:
             if isinstance(message, m.Partial):
@@ -45,7 +45,7 @@ def test_every_partial_that_left_is_in_the_view_of_who_it_was_sent_to(worlds: li
 def test_formulas_hold_in_rounds_of_real_nodes(worlds: list[tuple[str, World]]) -> None:
     seen: Counter[str] = Counter()
     for name, world in worlds:
-        for records in by_round(world, name).values():
+        for records in evidence(world, name).rounds().values():
             described = describe(records.values())
             engine = Leakage(described)
             arrived, peers, s = engine.arrived, engine.peers, described.collusion_threshold
