@@ -52,7 +52,7 @@ def init(
         list[str] | None,
         typer.Option(metavar="HOST:PORT", help="A peer to ask first; may be repeated.", show_default=False),
     ] = None,
-    preset: Annotated[str | None, typer.Option(help="Timing: local, lan or wan.", show_default="lan")] = None,
+    preset: Annotated[str | None, typer.Option(help="Timing: local, lan, wan or phones.", show_default="lan")] = None,
     renew: Annotated[
         bool, typer.Option("--renew", help="Use the token to renew the membership of an existing home.")
     ] = False,

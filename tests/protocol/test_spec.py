@@ -79,8 +79,8 @@ def test_limits() -> None:
 
 
 def test_settings() -> None:
-    said = {row[0]: tuple(map(value, row[1:4])) for row in table("settings")}
-    presets = (PRESETS["local"], PRESETS["lan"], PRESETS["wan"])
+    said = {row[0]: tuple(map(value, row[1:5])) for row in table("settings")}
+    presets = (PRESETS["local"], PRESETS["lan"], PRESETS["wan"], PRESETS["phones"])
     assert said == {f.name: tuple(getattr(preset, f.name) for preset in presets) for f in fields(Settings)}
     assert list(said) == [f.name for f in fields(Settings)]
 
