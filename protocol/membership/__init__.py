@@ -1,8 +1,9 @@
 """Who is there: gossip peer sampling and failure detection.
 
 ``view`` holds a bounded set of signed descriptors and samples it, ``detector`` keeps the timers of probes and
-suspicions, ``rumours`` counts how often a piece of news was passed on, ``bulletin`` chooses what a message says,
-``dialling`` when to ask the seeds; ``machine.Membership`` composes them.
+suspicions, ``reach`` knows to whom this peer can talk, ``judging`` decides what it believes of the others, ``rumours``
+counts how often a piece of news was passed on, ``bulletin`` chooses what a message says, ``dialling`` when to ask the
+seeds; ``machine.Membership`` composes them.
 
 Neighbours: ``node`` feeds it authentic messages and carries the model heads that travel along; ``aggregation`` and
 ``training`` are given its samples by ``node``, never the machine itself.

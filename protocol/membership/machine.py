@@ -1,7 +1,8 @@
 """The membership machine: joins, gossips, detects failures, refutes, leaves.
 
-Neighbours: ``view`` (whom it knows), ``detector`` (timers), ``bulletin`` (what to pass on), ``dialling`` (when to
-ask the seeds); ``node`` calls it with authentic messages only, and signs a new descriptor when ``incarnation`` grew.
+Neighbours: ``view`` (whom it knows), ``detector`` (timers), ``reach`` (whom it can talk to), ``judging`` (what it
+believes), ``bulletin`` (what to pass on), ``dialling`` (when to ask the seeds); ``node`` calls it with authentic
+messages only, and signs a new descriptor when ``incarnation`` grew.
 Invariants: one exchange per period, plus a bounded number of probes when somebody is silent; every descriptor from
 outside passes the verifier before it is looked at; the state of a peer never goes back to an earlier incarnation;
 after ``leave`` the machine says nothing more.
@@ -23,6 +24,7 @@ from protocol.identity.descriptor import Descriptor, DescriptorVerifier
 from protocol.membership.bulletin import Bulletin
 from protocol.membership.detector import Detector, Probe, draw_nonce
 from protocol.membership.dialling import Dialler
+from protocol.membership.judging import Judge
 from protocol.membership.reach import Contact, Reach
 from protocol.membership.view import Entry, Learned, Liveness, View
 from protocol.wire.messages import Gossip, GossipReply, Head, Leave, Ping, Pong, ProbeRequest, Rumour
@@ -35,8 +37,6 @@ MAX_URGENT = 4
 """Peers to be greeted at once instead of in their turn."""
 LEAVE_FANOUT = 16
 """Peers that are told of a leave at first hand."""
-HELPERS_DRAWN = 4
-"""How many times as many as are asked are looked at, for those that are sure to be reached."""
 REMEMBERED_PER_MEMBER = 4
 """Peers whose reach is remembered, as a multiple of the view's capacity."""
 MAX_INCARNATION = 2**62
@@ -57,6 +57,7 @@ class Membership:
         self._bulletin = Bulletin(own, self._view, settings)
         self._dialler = Dialler(settings)
         self._reach = Reach(REMEMBERED_PER_MEMBER * settings.view_capacity)
+        self._judge = Judge(self._view, self._detector, self._bulletin, self._reach, settings)
         self._urgent: list[PeerId] = []
         self._clock = now
         """The latest ``now`` of any call."""
@@ -272,7 +273,7 @@ class Membership:
         for probe in self._detector.silent(now):
             effects += self._ask_others(probe, now)
         for peer in self._detector.lapsed(now):
-            self._conclude(peer, now)
+            self._judge.lapsed(peer, now)
         urgent, self._urgent = self._urgent, []
         for peer in urgent:
             entry = self._view.member(peer)
@@ -379,71 +380,15 @@ class Membership:
             else:
                 self._bulletin.announce(rumour.peer)  # they have not seen the refutation
             return
-        entry = self._view.entry(rumour.peer)
-        if entry is None:
-            return
-        state = Liveness(rumour.state)
-        if state is Liveness.DEAD and now - entry.heard_at < self._detector.suspicion_s:
-            state = Liveness.SUSPECT  # one's own ears first: it gets its time to refute
-        if state is Liveness.SUSPECT and self._view.member(rumour.peer) is None:
-            return  # suspects live: to rise from the tombstones takes a descriptor
-        if (rumour.incarnation, state) > (entry.incarnation, entry.state):
-            self._believe(entry, state, rumour.incarnation, now)
-        elif rumour.incarnation < entry.incarnation and entry.state is Liveness.ALIVE:
-            self._bulletin.announce(rumour.peer)
+        self._judge.told(rumour, now)
 
     # --- concluding ------------------------------------------------------------------------------------------
 
-    def _believe(self, entry: Entry, state: Liveness, incarnation: int, now: float) -> None:
-        """Take on that a peer is suspect, dead or gone, and pass it on."""
-        peer = entry.descriptor.peer
-        self._view.set_state(entry, state, incarnation, now)
-        self._bulletin.accuse(entry)
-        if state is Liveness.SUSPECT:
-            self._detector.suspect(peer, now)
-        else:
-            self._detector.forget(peer)
-
     def _ask_others(self, probe: Probe, now: float) -> list[Effect]:
-        """Silence: the first time others are asked, the second time the target becomes suspect."""
-        entry = self._view.member(probe.target)
-        if entry is None or entry.state is Liveness.SUSPECT:
-            return []
-        self._reach.missed(probe.target, now)
-        if self._view.partial and not self._reach.ever(probe.target):
-            # Nothing says that it could ever be reached from here: others know better, and its place is soon taken.
-            self._detector.answered(probe.target, probe.nonce)
-            self._view.give_up(probe.target)
-            return []
-        helpers = [] if probe.helpers else self._helpers(probe.target, now)
-        if helpers:
-            self._detector.ask(probe, tuple(helper.peer for helper in helpers), now)
-            request = ProbeRequest(probe.nonce, probe.target, entry.descriptor.raw)
-            return [Send(helper, request) for helper in helpers]
-        self._detector.answered(probe.target, probe.nonce)
-        if not self._reach.strike(probe.target):
-            return []
-        self._believe(entry, Liveness.SUSPECT, entry.incarnation, now)
-        self._greet_soon(probe.target)  # a last message, which tells it that it is suspected
-        return []
-
-    def _helpers(self, target: PeerId, now: float) -> list[Descriptor]:
-        """Whom to ask: of a sample, those first who are sure to be reached."""
-        drawn = self._view.sample(HELPERS_DRAWN * self._settings.indirect_probes, {target})
-        near = [d for d in drawn if self._reach.to(d.peer, now) is Contact.OPEN]
-        others = [d for d in drawn if self._reach.to(d.peer, now) is Contact.UNTRIED]
-        return (near + others)[: self._settings.indirect_probes]
-
-    def _conclude(self, peer: PeerId, now: float) -> None:
-        """A suspect's time is up."""
-        entry = self._view.member(peer)
-        if entry is None or entry.state is not Liveness.SUSPECT:
-            return
-        if entry.heard_at > entry.since:
-            self._bulletin.drop(peer)
-            self._view.set_state(entry, Liveness.ALIVE, entry.incarnation, now)
-        else:
-            self._believe(entry, Liveness.DEAD, entry.incarnation, now)
+        effects, suspected = self._judge.silent(probe, now)
+        if suspected:
+            self._greet_soon(probe.target)  # a last message, which tells it that it is suspected
+        return effects
 
     def _wake(self, now: float) -> None:
         """Time that this peer slept through (suspended, or starved of CPU) is not held against others."""
