@@ -60,7 +60,7 @@ def play(shape: Shape, lost: float, rounds: int, seed: int) -> list[PlayedRound]
     making = Making(settings=settings, execution=Exact(), exact_cryptography=False, recording=True)
     world = World(size, seed, Network(PRESETS["ideal"], number(seed, "network")), making)
     losses = _Losses(lost, SeededEntropy(f"lost partials {seed}"))
-    seen = _Seen()
+    seen = _Seen(nodes)
     world.fate, world.observers = losses, [seen]
     for peer in world.peers:
         world.start(peer)
@@ -76,9 +76,13 @@ def play(shape: Shape, lost: float, rounds: int, seed: int) -> list[PlayedRound]
 
 
 class _Seen:
-    """Observes: the records of every round, and how it ended."""
+    """Observes: the records of every round planned for ``nodes``, and how it ended.
 
-    def __init__(self) -> None:
+    What is tried again after a round that published nothing is planned for fewer, and is another tree.
+    """
+
+    def __init__(self, nodes: int) -> None:
+        self._nodes = nodes
         self.records: dict[RoundId, list[RoundRecord]] = {}
         self.ended: dict[RoundId, bool] = {}
 
@@ -90,7 +94,7 @@ class _Seen:
         match item:
             case reports.Recorded(record):
                 self.records.setdefault(record.round, []).append(record)
-            case reports.RoundEnded():
+            case reports.RoundEnded() if item.planned == self._nodes:
                 self.ended[item.round] = item.published
             case _:
                 pass

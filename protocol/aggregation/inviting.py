@@ -86,17 +86,13 @@ def _candidate(ports: Ports, state: Round, child: Child) -> Descriptor | None:
     places = [(_position(state, d.peer), d) for d in ports.members() if d.peer not in barred]
     low = min(c.low for c in state.children)
     high = max(c.high for c in state.children)
-    own = [d for p, d in places if child.low <= p < child.high]
-    whole = [d for p, d in places if low <= p < high]
-    # Setting up a connection may take longer than an answer, and fail: those go first to whom one stands.
-    for candidates in (_near(ports, own), _near(ports, whole), own, whole):
-        if candidates:
-            return ports.entropy.choice(candidates)
+    for start, end in ((child.low, child.high), (low, high)):
+        inside = [d for p, d in places if start <= p < end]
+        if inside:
+            # Setting up a connection may take longer than an answer, and fail: those go first to whom one stands.
+            near = [d for d in inside if ports.talked_with(d.peer)]
+            return ports.entropy.choice(near or inside)
     return None
-
-
-def _near(ports: Ports, candidates: list[Descriptor]) -> list[Descriptor]:
-    return [d for d in candidates if ports.talked_with(d.peer)]
 
 
 def _position(state: Round, peer: PeerId) -> int:

@@ -28,6 +28,13 @@ def running_in(root: str) -> list[str]:
     return [line for line in lines if f"--home {root}/" in line]
 
 
+def _hears(background: bool) -> None:
+    """Whoever runs these tests may ignore hangups (``nohup``); a background job of a shell ignores SIGINT."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    if background:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("background", [False, True], ids=["", "background"])
 def test_the_demo_takes_its_peers_with_it(tmp_path: Path, ending: signal.Signals, background: bool) -> None:
@@ -38,7 +45,7 @@ def test_the_demo_takes_its_peers_with_it(tmp_path: Path, ending: signal.Signals
         demo = subprocess.Popen(
             [sys.executable, "-P", "-m", "peer", "demo", *PEERS],
             stdout=subprocess.DEVNULL, stderr=stream, env=os.environ | {"TMPDIR": str(tmp_path)},
-            preexec_fn=(lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)) if background else None,
+            preexec_fn=lambda: _hears(background),
         )  # fmt: skip
     try:
         until(lambda: "logs in" in log.read_text(), "the demo starts")

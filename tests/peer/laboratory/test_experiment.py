@@ -113,7 +113,7 @@ def test_all_mistakes_at_once() -> None:
     expected = [
         "e.toml has no key 'extra'; its keys: experiment, plot, table, text, parameters, sweep, scale",
         "e.toml: experiment.name must be of letters, digits, - and _, not 'a/b'",
-        "e.toml: experiment.kind is 'tryal': one of availability, trial",
+        f"e.toml: experiment.kind is 'tryal': one of {', '.join(sorted(KINDS))}",
         "e.toml: experiment has no key 'abuot'; its keys: name, about, kind, repeats",
         "e.toml: experiment.repeats must be at least 1 and at most 100000, not 0",
         "e.toml: parameters.when is a date; write dates and times as text",

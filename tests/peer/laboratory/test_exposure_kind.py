@@ -80,7 +80,8 @@ def test_large_trees_are_not_simulated() -> None:
 
 def test_a_tree_of_another_shape_is_no_result(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rounds, "SPARE", 0.5)
-    with pytest.raises(RuntimeError, match="nodes by depth"):
+    monkeypatch.setattr(rounds, "_PATIENCE_S", 20.0)
+    with pytest.raises(RuntimeError, match="0 of 1 rounds came about"):
         play(Shape(2, 3, 0, 2), 0.0, 1, 1)
 
 
