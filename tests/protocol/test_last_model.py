@@ -21,8 +21,8 @@ def ages(world: World, task_id: bytes) -> list[int]:
     return [age(peer) for peer in world.peers]
 
 
-def seconds_to_spread(size: int) -> float:
-    world, task = World(size, f"last {size}"), make_task(steps=5)
+def seconds_to_spread(size: int, seed: int) -> float:
+    world, task = World(size, f"last {size} {seed}"), make_task(steps=5)
     world.start_all()
     world.introduce(world.peers[0], task)
     assert world.run(30.0, lambda: max(ages(world, task.id)) == 5)
@@ -35,7 +35,11 @@ def seconds_to_spread(size: int) -> float:
 
 @pytest.mark.parametrize("size", [4, 12, 30])
 def test_everybody_has_it_within_a_fraction_of_a_period(size: int) -> None:
-    assert seconds_to_spread(size) < 0.5
+    """Whoever gets it greets four others at once.  Of 30 peers all are greeted in two worlds of three, since
+    30 (1 - 4/29)^29 = 0.4 are left out on average; who is hears of it at the next exchange."""
+    times = sorted(seconds_to_spread(size, seed) for seed in range(9))
+    assert times[2] < 0.2 * LAN.gossip_period_s, times
+    assert times[-1] < 1.3 * LAN.gossip_period_s, times
 
 
 def test_one_question_at_a_time_until_it_is_answered() -> None:
