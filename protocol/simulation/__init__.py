@@ -12,5 +12,7 @@ Modules, lower ones first:
 - ``faults``: what is broken on purpose, and when
 - ``sizes``, ``standins``, ``application``, ``costs``, ``identities``: what stands in for the world outside;
   ``lives``: peers;  ``world``: them all under one clock
+- ``scenario``: all that a run is made of;  ``measures``: what is counted;  ``run``: from a scenario and a seed to
+  figures;  ``trace``: one line for every step
 - ``invariants``: what must hold of every world;  ``mishaps``, ``randomworlds``: small worlds in all kinds of trouble
 """

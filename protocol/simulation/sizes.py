@@ -4,6 +4,7 @@ Neighbours: ``world`` charges the network with it; ``wire.codec`` and ``wire.env
 Invariants: equal to the length of the real envelope (X25519, no descriptor sent along); a test compares the two.
 """
 
+from dataclasses import fields
 from typing import Final
 
 from protocol.identity.keys import SIGNATURE_BYTES, KemSuite
@@ -11,8 +12,8 @@ from protocol.wire import codec
 from protocol.wire.envelope import HEADER_BYTES
 from protocol.wire.messages import Gossip, GossipReply, Message
 
+_GOSSIP_FIELDS: Final = len(fields(Gossip))
 ENVELOPE_BYTES: Final = HEADER_BYTES + SIGNATURE_BYTES + KemSuite.X25519.overhead
-_NONCE_AND_ARRAYS = 1  # the array of fields itself
 
 
 def envelope_bytes(message: Message) -> int:
@@ -25,7 +26,7 @@ def envelope_bytes(message: Message) -> int:
 
 def _gossip_bytes(message: Gossip | GossipReply) -> int:
     """Of the messages by far the most are these; the codec would take longer over one than its recipient does."""
-    size = _NONCE_AND_ARRAYS + _integer(message.nonce)
+    size = _array(_GOSSIP_FIELDS) + _integer(message.nonce)
     size += _array(len(message.descriptors))
     size += sum(map(_blob, map(len, message.descriptors)))
     size += _array(len(message.rumours))
