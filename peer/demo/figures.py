@@ -56,6 +56,20 @@ async def history(cluster: Cluster) -> History:
     return History(sorted(found.values(), key=lambda row: float(row["started"])))
 
 
+def steps_published(cluster: Cluster, told: History) -> int:
+    """Gradient rounds published, all walks together.
+
+    A root that is killed may forget its last rounds: history need not be durable.  A single walk's newest model tells
+    of them all the same: its age counts the rounds that made it.
+    """
+    task = cluster.task
+    known = len(told.of(RoundKind.GRADIENT, True))
+    if task.walks > 1:
+        return known
+    newest = max((int(m.status.get("age") or 0) for m in cluster.members), default=0)
+    return max(known, newest - task.statistics_rounds)
+
+
 async def accuracies(cluster: Cluster, task: Task, data: Dataset, test: Rows) -> list[float]:
     """Test accuracy of every peer's own newest model."""
     found: dict[tuple[int, bytes], float] = {}
@@ -100,7 +114,7 @@ def summary(
     """The flat document of ``susurrus demo --json``."""
     task, members = cluster.task, cluster.members
     published, seconds = told.published, told.seconds
-    steps = len(told.of(RoundKind.GRADIENT, True))
+    steps = steps_published(cluster, told)
     contributions = sum(int(r["cohort"]) for r in published)
     partials = sum(m.total("partials_sent") for m in members)
     partial_bytes = sum(m.total("partial_bytes_sent") for m in members)

@@ -136,7 +136,7 @@ class Demo:
         finally:
             await cluster.close()
         _say("training the same model on the pooled records, for comparison")
-        steps = len([r for r in told.published if r["kind"] == "gradient"]) // task.walks
+        steps = figures.steps_published(cluster, told) // task.walks
         central = figures.centralised_accuracy(task, data, train, test, max(1, steps), options.peers, self.seed)
         return figures.summary(
             options, cluster, told, scores, central,

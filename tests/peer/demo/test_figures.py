@@ -1,6 +1,7 @@
 """The summary: every figure from what the peers say, over all lives; nothing made up where nobody answered."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,13 @@ def test_the_summary_adds_up_all_lives(tmp_path: Path, task: Task) -> None:
     assert (found["test_accuracy"], found["test_accuracy_min"]) == (pytest.approx(0.85), 0.8)
     assert (found["cpu_seconds"], found["peak_rss_mb_per_peer"], found["min_mask_neighbours"]) == (3.0, 77.0, 3)
     assert (found["killed"], found["tracebacks"], found["models_evaluated"], found["seed"]) == (1, 2, 2, 7)
+
+
+def test_a_step_that_its_killed_root_forgot_counts_by_the_model_that_it_made(tmp_path: Path, task: Task) -> None:
+    told = History([row("a", 10.0), row("b", 11.0)])
+    assert summed(tmp_path, task, told, [], age=3 + task.statistics_rounds)["steps"] == 3
+    assert summed(tmp_path, task, told, [], age=1 + task.statistics_rounds)["steps"] == 2  # revived: an age came twice
+    assert summed(tmp_path, replace(task, walks=2), told, [], age=3 + task.statistics_rounds)["steps"] == 2
 
 
 def test_nothing_is_claimed_where_nothing_was_published(tmp_path: Path, task: Task) -> None:
