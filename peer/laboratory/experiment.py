@@ -2,7 +2,7 @@
 
 Neighbours: ``kinds`` checks parameters, ``outline`` reads what the report shows; ``runner`` carries the runs out.
 Invariants: frozen; whatever is wrong in a file is told at once, each with its place; every point of an experiment was
-checked by its kind; a run's seed depends on the experiment's seed, its point and its repeat alone.
+checked by its kind; a run's seed depends on the experiment's seed, its point in the sweep and its repeat alone.
 """
 
 import hashlib
@@ -33,6 +33,8 @@ MAX_TRACE = 1_000_000_000
 MAX_POINTS = 100_000
 MAX_REPEATS = 100_000
 MAX_RUNS = 1_000_000
+VARIANT = "variant"
+"""The key under which results name the variant that they are of."""
 SEED_BITS = 48
 """Seeds of runs are whole numbers below 2^48: exact in every program that reads a table."""
 
@@ -75,15 +77,20 @@ class Experiment:
     parameters: Mapping[str, Any]
     """Of all points, as the file says them."""
     sweep: Sweep
+    """Every key's values; the names of the variants, if there are any, under ``VARIANT``."""
     points: tuple[Point, ...]
     outline: Outline
 
     def runs(self, seed: int) -> list[Run]:
-        """All runs in order: every point's repeats side by side."""
+        """All runs in order: every point's repeats side by side.
+
+        Variants are compared with the same seeds: what differs between them is not a matter of luck.
+        """
         runs: list[Run] = []
+        alike = len(self.points) // len(self.sweep.get(VARIANT, "1"))
         for point in self.points:
             for repeat in range(self.repeats):
-                own = streams.number(seed, "run", point.index, repeat, bits=SEED_BITS)
+                own = streams.number(seed, "run", point.index % alike, repeat, bits=SEED_BITS)
                 runs.append(Run(len(runs), point, repeat, own, digest(self.kind.name, self._digests[point.index], own)))
         return runs
 
@@ -137,7 +144,7 @@ def parse(data: Mapping[str, Any], path: Path, scale: str = FULL) -> Experiment:
     kind_name, repeats = head.word("kind", list(KINDS)), head.whole("repeats", 1, least=1, most=MAX_REPEATS)
     head.close()
     contents = outline.parse(document)
-    base = _Shape(_table(document, "parameters"), _sweep(document, "sweep"), repeats)
+    base = _Shape(_table(document, "parameters"), _variants(document), _sweep(document, "sweep"), repeats)
     shapes = {FULL: base} | _scales(document, base)
     document.close()
     if scale not in shapes:
@@ -149,7 +156,7 @@ def parse(data: Mapping[str, Any], path: Path, scale: str = FULL) -> Experiment:
     if problems:
         raise ConfigurationError(list(dict.fromkeys(problems)))
     shape = shapes[scale]
-    return Experiment(name, kind, about, scale, shape.repeats, shape.parameters, shape.sweep, points[scale], contents)
+    return Experiment(name, kind, about, scale, shape.repeats, shape.parameters, shape.axes, points[scale], contents)
 
 
 class Texts:
@@ -194,8 +201,20 @@ class _Shape:
     """What is run at one scale."""
 
     parameters: Mapping[str, Any]
+    variants: Mapping[str, Mapping[str, Any]]
+    """What each changes of the parameters, by name; empty: there is but one."""
     sweep: Sweep
     repeats: int
+
+    @property
+    def axes(self) -> Sweep:
+        """The variants' names, and the sweep."""
+        return {VARIANT: list(self.variants), **self.sweep} if self.variants else self.sweep
+
+    @property
+    def count(self) -> int:
+        """Points."""
+        return math.prod(map(len, self.axes.values()))
 
 
 def _table(document: Table, key: str) -> Mapping[str, Any]:
@@ -220,6 +239,15 @@ def _strange(value: object, place: str) -> Iterator[tuple[str, object]]:
         yield place, value
 
 
+def _variants(document: Table) -> Mapping[str, Mapping[str, Any]]:
+    """Named changes of the parameters, one at a time."""
+    named = _table(document, "variants")
+    for name, changes in named.items():
+        if not isinstance(changes, Mapping):
+            document.say(f"{document.at(f'variants.{name}')} must be a table of parameters, not {shown(changes)}")
+    return {name: changes for name, changes in named.items() if isinstance(changes, Mapping)}
+
+
 def _sweep(document: Table, key: str) -> Sweep:
     """Dotted keys and their lists; tables inside (what TOML makes of dots without quotes) are the same."""
     found: dict[str, Sequence[Any]] = {}
@@ -242,12 +270,11 @@ def _sweep(document: Table, key: str) -> Sweep:
                 found[f"{prefix}{name}"] = value
 
     read(_table(document, key), "")
+    if VARIANT in found:
+        document.say(f"{document.at(key)}.{VARIANT} is the name of the table of variants")
     for outer, inner in product(found, found):
         if inner.startswith(outer + "."):
             document.say(f"{document.at(key)}.{inner} lies inside {outer}, which the sweep sets too")
-    if (count := math.prod(map(len, found.values()))) > MAX_POINTS:
-        document.say(f"{document.at(key)} has {count} points, more than {MAX_POINTS}")
-        return {}
     return found
 
 
@@ -259,10 +286,9 @@ def _scales(document: Table, base: _Shape) -> dict[str, _Shape]:
             table.say(f"{table.place}: {FULL} is what the file says without a scale")
         parameters = _merged(base.parameters, _table(table, "parameters"))
         sweep = {**base.sweep, **_sweep(table, "sweep")}
-        shapes[name] = _Shape(parameters, sweep, table.whole("repeats", base.repeats, least=1, most=MAX_REPEATS))
+        repeats = table.whole("repeats", base.repeats, least=1, most=MAX_REPEATS)
+        shapes[name] = _Shape(parameters, base.variants, sweep, repeats)
         table.close()
-        if (count := math.prod(map(len, sweep.values()))) > MAX_POINTS:
-            table.say(f"{table.place} has {count} points, more than {MAX_POINTS}")
     return shapes
 
 
@@ -277,17 +303,20 @@ def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 def _points(kind: Kind, shape: _Shape, path: Path, problems: list[str]) -> tuple[Point, ...]:
     """All points of a shape, the first key of the sweep outermost; what their kind finds wrong goes to ``problems``."""
     place, points = f"{path}: parameters", list[Point]()
-    count = math.prod(map(len, shape.sweep.values()))
-    if count * shape.repeats > MAX_RUNS:
-        problems.append(f"{path}: {count} points, each {shape.repeats} times, are more than {MAX_RUNS} runs")
+    if shape.count > MAX_POINTS:
+        problems.append(f"{path}: there are {shape.count} points, more than {MAX_POINTS}")
+        return ()
+    if shape.count * shape.repeats > MAX_RUNS:
+        problems.append(f"{path}: {shape.count} points, each {shape.repeats} times, are more than {MAX_RUNS} runs")
         return ()
     texts, told = Texts(path.parent), dict[str, list[Point]]()
-    for index, values in enumerate(product(*shape.sweep.values())):
-        chosen = dict(zip(shape.sweep, values, strict=True))
+    axes = shape.axes
+    for index, values in enumerate(product(*axes.values())):
+        chosen = dict(zip(axes, values, strict=True))
         try:
-            parameters = shape.parameters
-            for key, value in chosen.items():
-                parameters = _with(parameters, key.split("."), value, place)
+            parameters: Mapping[str, Any] = _merged(shape.parameters, shape.variants.get(chosen.get(VARIANT, ""), {}))
+            for key in shape.sweep:
+                parameters = _with(parameters, key.split("."), chosen[key], place)
             parameters = texts.put_into(kind, parameters)
         except ConfigurationError as error:
             problems += error.problems

@@ -30,6 +30,8 @@ _STYLE = {
     "svg.fonttype": "none",  # text stays text: small, searchable, and no matter of installed fonts' outlines
 }
 _BAR_ROOM = 0.8
+_LEVEL = 70
+"""Letters on one axis; where there are more, its names are slanted."""
 
 Curve = tuple[str, list[Value], list[float], list[float | None]]
 """Label, x, y, standard errors of y."""
@@ -123,7 +125,9 @@ def _draw(axes: Any, plot: Plot, shown: Sequence[Curve], categories: bool) -> No
         look["linestyle"] = "" if plot.kind == "points" else _DASHES[place // len(_COLOURS) % len(_DASHES)]
         axes.errorbar(at, ys, yerr=bars, capsize=2, markersize=4, linewidth=1.4, **look)
     if by_name:
-        axes.set_xticks(range(len(names)), [_literally(str(name)) for name in names])
+        told = [_literally(str(name)) for name in names]
+        slanted = {"rotation": 35, "ha": "right", "rotation_mode": "anchor"} if sum(map(len, told)) > _LEVEL else {}
+        axes.set_xticks(range(len(names)), told, **slanted)
     if "x" in plot.log and not by_name:
         axes.set_xscale("log")
     if "y" in plot.log:

@@ -8,6 +8,7 @@ A placeholder is one of
     {mean COLUMN}  {min COLUMN}  {max COLUMN}  {count COLUMN}     over all rows
     {min COLUMN over KEY, KEY}  {max ...}                         the least or greatest mean for one value of the keys
     {argmin KEY, KEY of COLUMN}  {argmax ...}                     the keys' values where the mean is that
+    {argfar KEY from VALUE of COLUMN}                             the key's value whose mean differs most from VALUE's
 
 each with ``where KEY = VALUE and KEY < VALUE`` (``= != < <= > >=``; text in double quotes) and ``as percent`` or
 ``as whole`` behind it.  Braces are doubled to stand for themselves.
@@ -26,7 +27,7 @@ NO_VALUE = "(no value)"
 
 _PART = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 _TOKEN = re.compile(r'\s*("(?:[^"\\]|\\.)*"|[<>!]?=|[<>]|,|[^\s,<>=!"]+)')
-_WHOLE, _BEST = ("mean", "min", "max", "count"), ("argmin", "argmax")
+_WHOLE, _BEST, _FAR = ("mean", "min", "max", "count"), ("argmin", "argmax"), "argfar"
 _COMPARE: Mapping[str, Callable[[Any, Any], bool]] = {
     "=": operator.eq,
     "!=": operator.ne,
@@ -63,6 +64,8 @@ class Figure:
     keys: tuple[str, ...]
     conditions: tuple[Condition, ...]
     form: str | None
+    origin: Any = None
+    """The value that ``argfar`` starts from."""
 
     def of(self, records: Sequence[Record]) -> str:
         """Its value in words."""
@@ -75,9 +78,14 @@ class Figure:
             known = [(key, value) for key, value in means if value is not None]
             if not known:
                 return NO_VALUE
-            pick = max if self.function.endswith("max") else min
+            if self.function == _FAR:
+                here = dict(known).get((self.origin,))
+                if here is None:
+                    return NO_VALUE
+                known = [(key, abs(value - here)) for key, value in known]
+            pick = min if self.function.endswith("min") else max
             key, best = pick(known, key=lambda pair: pair[1])
-            return ", ".join(self._told(k) for k in key) if self.function in _BEST else self._told(best)
+            return self._told(best) if self.function in _WHOLE else ", ".join(self._told(k) for k in key)
         if not values:
             return NO_VALUE
         return self._told(mean(values) if self.function == "mean" else (min if self.function == "min" else max)(values))
@@ -155,8 +163,16 @@ class _Tokens:
 
 def _figure(text: str) -> Figure:
     tokens = _Tokens(text)
-    function, keys = tokens.next(), tuple[str, ...]()
-    if function in _BEST:
+    function, keys, origin = tokens.next(), tuple[str, ...](), None
+    if function == _FAR:
+        keys = (tokens.next(),)
+        if not tokens.skip("from"):
+            raise tokens.wrong()
+        origin = _value(tokens)
+        if not tokens.skip("of"):
+            raise tokens.wrong()
+        column = tokens.next()
+    elif function in _BEST:
         keys = tokens.names()
         if not tokens.skip("of"):
             raise tokens.wrong()
@@ -176,14 +192,19 @@ def _figure(text: str) -> Figure:
     form = tokens.skip(*_FORMS) if wanted else None
     if not tokens.over or (wanted and form is None):
         raise tokens.wrong()
-    return Figure(function, column, keys, tuple(conditions), form)
+    return Figure(function, column, keys, tuple(conditions), form, origin)
 
 
 def _condition(tokens: _Tokens) -> Condition:
-    key, compare, value = tokens.next(), tokens.next(), tokens.next()
+    key, compare = tokens.next(), tokens.next()
     if compare not in _COMPARE:
         raise tokens.wrong()
+    return Condition(key, compare, _value(tokens))
+
+
+def _value(tokens: _Tokens) -> Any:
+    """A number, or a text in double quotes."""
     try:
-        return Condition(key, compare, json.loads(value))
+        return json.loads(tokens.next())
     except json.JSONDecodeError:
         raise tokens.wrong() from None

@@ -141,8 +141,8 @@ def parse(data: object, place: str) -> NetworkModel:
     """The network that plain data names: a preset's name, or a table of ``preset`` (``ideal`` if left out) and the
     fields of ``NetworkModel`` that differ from it.
 
-    ``connections`` is ``"none"``, ``"measured"`` or a table of the fields of ``Connections``; its ``nat`` a table of
-    shares.
+    ``connections`` is ``"none"``, ``"measured"`` or a table of the fields of ``Connections`` that differ from those of
+    its ``preset`` (``"measured"``; if left out, everything succeeds at once); its ``nat`` a table of shares.
     Raises ``ConfigurationError`` with all mistakes; ``place`` names the data in them.
     """
     problems: list[str] = []
@@ -187,11 +187,11 @@ def _connections(table: Table, default: Connections | None) -> Connections | Non
     inner = Table(data, table.at("connections"), table.problems)
     if not inner.ok:
         return default
-    plain = Connections()
+    base = MEASURED_SETUP if inner.word("preset", ("none", "measured"), "none") == "measured" else Connections()
     found = Connections(
-        setup_s=_distribution(inner, "setup_s", plain.setup_s),
-        success=inner.number("success", plain.success, most=1.0),
-        failure_s=_distribution(inner, "failure_s", plain.failure_s),
+        setup_s=_distribution(inner, "setup_s", base.setup_s),
+        success=inner.number("success", base.success, most=1.0),
+        failure_s=_distribution(inner, "failure_s", base.failure_s),
         nat=_nat(inner) if inner.get("nat") is not None else None,
     )
     inner.close()

@@ -51,6 +51,32 @@ def test_values_of_the_sweep_may_be_tables_and_lists(tmp_path: Path) -> None:
     assert [p.values[1] for p in parsed(text).points[:2]] == [("deep", '{"factor": 3}'), ("deep", "{}")]
 
 
+def test_variants_are_the_outermost_axis_and_change_parameters_by_name(tmp_path: Path) -> None:
+    variants = "[variants]\n'as it is' = {}\nother = { label = 'b', deep = { more = 1 } }\n"
+    found = parsed(experiment_text(tmp_path / "log") + variants)
+    assert list(found.sweep) == ["variant", "value", "deep.factor"]
+    assert len(found.points) == 12
+    assert [dict(p.values)["variant"] for p in found.points] == ["as it is"] * 6 + ["other"] * 6
+    assert [(p.parameters["label"], p.parameters["deep"]) for p in found.points][5:7] == [
+        ("<script>alert(1)</script> $x", {"factor": 2.0}),
+        ("b", {"more": 1, "factor": 0.5}),
+    ]
+    plain = parsed(experiment_text(tmp_path / "log"))
+    assert [p.parameters for p in found.points[:6]] == [p.parameters for p in plain.points]
+    runs = found.runs(5)
+    assert [run.seed for run in runs[:12]] == [run.seed for run in runs[12:]] == [run.seed for run in plain.runs(5)]
+    assert len({run.id for run in runs}) == len(runs) == 24
+
+
+def test_mistakes_in_variants(tmp_path: Path) -> None:
+    text = experiment_text(tmp_path / "log") + "[variants]\nodd = 3\nwrong = { label = 4 }\n"
+    assert "e.toml: variants.odd must be a table of parameters, not 3" in mistakes(text)
+    text = experiment_text(tmp_path / "log") + "[variants]\nright = {}\nwrong = { strange = 4 }\n"
+    assert "(at variant = wrong, value = 1" in mistakes(text)[0]
+    text = text.replace("deep.factor = [", "variant = [").replace("wrong = { strange = 4 }", "")
+    assert mistakes(text)[0] == "e.toml: sweep.variant is the name of the table of variants"
+
+
 def test_a_scale_overrides(tmp_path: Path) -> None:
     text = experiment_text(tmp_path / "log")
     small = parsed(text, "small")
@@ -111,7 +137,7 @@ def test_all_mistakes_at_once() -> None:
     )
     found = mistakes(text)
     expected = [
-        "e.toml has no key 'extra'; its keys: experiment, plot, table, text, parameters, sweep, scale",
+        "e.toml has no key 'extra'; its keys: experiment, plot, table, text, parameters, variants, sweep, scale",
         "e.toml: experiment.name must be of letters, digits, - and _, not 'a/b'",
         f"e.toml: experiment.kind is 'tryal': one of {', '.join(sorted(KINDS))}",
         "e.toml: experiment has no key 'abuot'; its keys: name, about, kind, repeats",
@@ -156,7 +182,7 @@ def test_a_sweep_cannot_look_into_what_is_no_table(tmp_path: Path) -> None:
 
 def test_too_much(tmp_path: Path) -> None:
     text = experiment_text(tmp_path, values=range(60_000))
-    assert mistakes(text) == ["e.toml: sweep has 120000 points, more than 100000"]
+    assert mistakes(text) == ["e.toml: there are 120000 points, more than 100000"]
     text = experiment_text(tmp_path, repeats=100_000, values=range(6))
     assert mistakes(text) == ["e.toml: 12 points, each 100000 times, are more than 1000000 runs"]
 

@@ -40,6 +40,11 @@ ROWS: list[Record] = [
         ('{argmin peers of share where churn = ""}', "30"),
         ("{argmax peers of nothing}", "(no value)"),
         ("{max peers as whole}", "30"),
+        ("{argfar peers from 30 of share}", "20"),
+        ("{argfar peers from 10 of share where peers != 20}", "30"),
+        ('{argfar churn from "none" of share}', ""),
+        ("{argfar peers from 40 of share}", "(no value)"),
+        ('{argfar churn from "a b" of share}', "(no value)"),
     ],
 )
 def test_figures(template: str, sentence: str) -> None:
@@ -65,6 +70,10 @@ def test_figures(template: str, sentence: str) -> None:
         "{mean share as roman}",
         "{mean share where peers = 10 or peers = 20}",
         "{mean share peers}",
+        "{argfar peers of share}",
+        "{argfar peers from of share}",
+        "{argfar peers from 30}",
+        "{argfar peers, churn from 30 of share}",
     ],
 )
 def test_what_is_no_placeholder(template: str) -> None:

@@ -1,5 +1,7 @@
 """Networks from plain data: presets, what differs from them, and all mistakes at once."""
 
+from dataclasses import replace
+
 import pytest
 
 from protocol.base.errors import ConfigurationError
@@ -45,6 +47,8 @@ def test_a_preset_and_what_differs_from_it() -> None:
     )
     assert parse({"preset": "smartphones", "connections": "none"}, "n").connections is None
     assert parse({"preset": "wan", "connections": "measured"}, "n").connections == MEASURED_SETUP
+    sure = parse({"connections": {"preset": "measured", "success": 1.0}}, "n").connections
+    assert sure == replace(MEASURED_SETUP, success=1.0)
 
 
 def test_nat_classes_take_their_shares() -> None:
@@ -74,7 +78,7 @@ def test_all_mistakes_are_told() -> None:
         "network.up_bytes_per_s must not always be 0",
         "network.interleaved_bytes must be a whole number, not 1.5",
         "network.connections.nat has no key 'full'; its keys: open, cone, symmetric, blocked",
-        "network.connections has no key 'sucess'; its keys: setup_s, success, failure_s, nat",
+        "network.connections has no key 'sucess'; its keys: preset, setup_s, success, failure_s, nat",
         "network has no key 'delay'; its keys: preset, latency_s, jitter_s, loss, duplication, up_bytes_per_s,"
         " down_bytes_per_s, interleaved_bytes, silence_s, connections",
     ]
