@@ -3,12 +3,14 @@
 A vector is a list of sections, each with its own bound.  With L levels a value x of a section with bound b is
 clipped to [-b, b], scaled to v = x * L / b, and rounded at random to one of the integers next to v such that the
 mean is v.  L leaves headroom for the whole cohort and for every rounding up: cohort_cap * (L + 1) <= 2^(w-1) - 1.
+With w = 16, where levels are scarce, L is the greatest such number; else the greatest such power of two.
 
 **The rounding.**  Every coordinate of the whole vector has a uniform 32-bit word r (below).  It becomes the
 dither d = (r | 1, read as signed) / 2^32, symmetric about 0 in (-1/2, 1/2), and the result is the integer nearest to
 v + d.  To get it in few passes, 2^32 * (v + d) is added to 1.5 * 2^84: a float64 of that size has units of 2^32, so the
 addition itself rounds (half to even), and its bit pattern is that constant's plus the result: its low bits are the
-result in two's complement.
+result in two's complement.  Where 2^32 * L / b is a power of two, dithers and constant are divided by it instead of
+every x being multiplied: everything is exactly the same but for exponents, and there is a pass less.
 
 **The words.**  They come from the keystream of the rounding seed (AES-256-CTR as in ``prg``).  The first 2^15
 coordinates, lap 0, take its first 2^15 words in order.  Every later lap q of 2^15 coordinates takes the same words
@@ -58,7 +60,6 @@ _ROW: Final = 2**8
 _NORM_ERROR: Final = 2.0**-17
 _DITHER_UNIT: Final = 2.0**32
 _ROUNDER: Final = 1.5 * 2.0**84
-_ROUNDER_BITS: Final = np.float64(_ROUNDER).view(np.uint64)
 _ROUNDER_LESS_CENTRE: Final = _ROUNDER - _CENTRE
 """Exact: the centre is a multiple of 2^32."""
 
@@ -118,7 +119,8 @@ class Encoding:
     @property
     def levels(self) -> int:
         """L: a value at its section's bound is written as L (before rounding)."""
-        return int(min((2 ** (self.modulus_bits - 1) - 1) // self.cohort_cap - 1, MAX_LEVELS))
+        most = int(min((2 ** (self.modulus_bits - 1) - 1) // self.cohort_cap - 1, MAX_LEVELS))
+        return most if self.modulus_bits == 16 or most < 1 else 1 << most.bit_length() - 1
 
     def zeros(self) -> RingArray:
         """An all-zero ring vector of ``dimension`` words."""
@@ -161,8 +163,8 @@ class Encoding:
         rounder = _Rounder(Keystream(seed), self.dimension, self.dtype, streams, fresh=fresh)
         start = 0
         for array, section, clip in zip(values, self.sections, beyond, strict=True):
-            scale = self.levels / section.bound * _DITHER_UNIT
-            rounder.write(array, out[start : start + section.length], scale, section.bound if clip else None)
+            rounder.scale(self.levels / section.bound * _DITHER_UNIT)
+            rounder.write(array, out[start : start + section.length], section.bound if clip else None)
             start += section.length
 
     @overload
@@ -195,7 +197,7 @@ class Encoding:
 class _Rounder:
     """The working memory of one encoding, and its inner step: sections one after the other, in order."""
 
-    __slots__ = ("_at", "_dtype", "_fresh", "_low_bits", "_masks", "_real", "_table", "_turns")
+    __slots__ = ("_at", "_dtype", "_factor", "_fresh", "_low_bits", "_masks", "_real", "_table", "_turns", "_unit")
 
     def __init__(
         self,
@@ -214,7 +216,10 @@ class _Rounder:
         lap = min(_LAP, dimension)
         dithers = _dithers(stream, lap + (dimension - 1) // _LAP)
         self._table = dithers[:lap]
-        """The dithers of the lap under way."""
+        """The dithers of the lap under way, times ``_unit``."""
+        self._unit = 1.0
+        self._factor: float | None = None
+        """What values are multiplied by; None: nothing."""
         self._turns = dithers[lap:].view("<u8")
         """What turns the bit patterns of each lap's predecessor into its own; from lap 1 on.  Lap 0 has the word 0."""
         self._turns[1:] ^= self._turns[:-1].copy()
@@ -222,8 +227,17 @@ class _Rounder:
         self._real = aligned(min(_CHUNK, dimension), np.dtype(np.float64))
         self._low_bits = aligned(0 if fresh else self._real.size, dtype)
 
-    def write(self, values: FloatArray, out: RingArray, scale: float, limit: float | None) -> None:
-        """Add the rounded ``values * scale / 2^32``, clipped to ``limit`` beforehand, to ``out``; or put them there."""
+    def scale(self, scale: float) -> None:
+        """From now on ``values * scale / 2^32`` is rounded."""
+        power_of_two = math.frexp(scale)[0] == 0.5
+        self._factor = None if power_of_two else scale
+        unit = 1.0 / scale if power_of_two else 1.0
+        if unit != self._unit:  # exact, both being powers of two
+            np.multiply(self._table, unit / self._unit, out=self._table)
+            self._unit = unit
+
+    def write(self, values: FloatArray, out: RingArray, limit: float | None) -> None:
+        """Add the rounded values, clipped to ``limit`` beforehand, to ``out``; or put them there."""
         low = 0
         while low < values.size:
             lap, inside = divmod(self._at, _LAP)
@@ -233,27 +247,26 @@ class _Rounder:
             count = min(_CHUNK, _LAP - inside, values.size - low)
             dither = self._table[inside : inside + count]
             words = out[low : low + count]
-            self._chunk(values[low : low + count], dither, words, scale, limit)
+            self._chunk(values[low : low + count], dither, words, limit)
             if self._masks is not None:
                 self._masks.apply(words)
             self._at += count
             low += count
 
-    def _chunk(
-        self, part: FloatArray, dither: NDArray[np.float64], out: RingArray, scale: float, limit: float | None
-    ) -> None:
+    def _chunk(self, part: FloatArray, dither: NDArray[np.float64], out: RingArray, limit: float | None) -> None:
         real = self._real[: part.size]
         # Copy, then multiply: twice as fast as one call that converts on the way through numpy's casting buffer.
         np.copyto(real, part)
         if limit is not None:
             np.clip(real, -limit, limit, out=real)
-        np.multiply(real, scale, out=real)
+        if self._factor is not None:
+            np.multiply(real, self._factor, out=real)
         np.add(real, dither, out=real)
-        np.add(real, _ROUNDER_LESS_CENTRE, out=real)
+        np.add(real, _ROUNDER_LESS_CENTRE * self._unit, out=real)
         bits = real.view("<u8")
         words = out if self._fresh else self._low_bits[: part.size]
         if self._dtype.itemsize == 8:
-            np.subtract(bits, _ROUNDER_BITS, out=words)
+            np.subtract(bits, np.float64(_ROUNDER * self._unit).view(np.uint64), out=words)
         else:
             np.copyto(words, bits, casting="unsafe")
         if not self._fresh:

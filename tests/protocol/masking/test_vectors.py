@@ -45,13 +45,16 @@ def bytes_of(words: list[int], bits: int) -> bytes:
 
 
 def levels_of(bits: int, cap: int) -> int:
-    """The most levels for which every contribution, rounded up, leaves the signed range unfilled."""
+    """The most levels for which every contribution, rounded up, leaves the signed range unfilled.
+
+    With more than 16 bits the most that are a power of two.
+    """
     top = 2 ** (bits - 1) - 1
     low, high = 0, 2**44
     while low < high:
         middle = (low + high + 1) // 2
         low, high = (middle, high) if cap * (middle + 1) <= top else (low, middle - 1)
-    return low
+    return low if bits == 16 else max(2**k for k in range(45) if 2**k <= low)
 
 
 def encode(bits: int, cap: int, sections: list[tuple[int, float]], values: list[list[float]], seed: bytes) -> list[int]:
