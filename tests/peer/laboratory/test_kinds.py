@@ -49,7 +49,7 @@ def test_one_seed_gives_one_table_in_every_process() -> None:
 @pytest.mark.parametrize("scale", ["small", "full"])
 def test_the_evaluation_has_every_part_at_every_scale(scale: str) -> None:
     found = {experiment.name: experiment for experiment in evaluation(scale)}
-    assert {"exposure", "failures", "smartphones", "convergence", "overhead"} <= set(found)
+    assert {"exposure", "failures", "smartphones", "smartphones_assumptions", "convergence", "overhead"} <= set(found)
     assert all(e.kind.name in KINDS and e.points and e.outline.plots and e.outline.paragraphs for e in found.values())
     sweep = found["exposure"].sweep
     assert (sweep["branching"], sweep["collusion_threshold"]) == ([2, 3, 4], [2, 3, 4, 5])
