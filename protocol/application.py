@@ -7,6 +7,7 @@ Invariants: nothing here reveals a record; a contribution leaves only through th
 
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import lru_cache
 from typing import Any, Protocol
 
 from numpy.typing import NDArray
@@ -52,6 +53,7 @@ class Application(Protocol):
         ...
 
 
+@lru_cache(maxsize=16)
 def sections_of(task: Task, kind: RoundKind) -> tuple[Section, ...]:
     """The sections of a round's vector, each with its own bound.
 

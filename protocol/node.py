@@ -126,15 +126,20 @@ class Node:
 
     def next_deadline(self, now: float) -> tuple[float, str]:
         """When ``TimePassed`` is due, and why."""
-        best = self.membership.next_deadline()
-        if not self.rounds.idle:
-            best = min(best, self.rounds.next_deadline())
-        if not self._stopping and self._resign_at < best[0]:
-            best = self._resign_at, "descriptor to renew"
+        best, why = self.membership.next_deadline()
+        when, reason = self.rounds.next_deadline()
+        if when < best:
+            best, why = when, reason
+        if not self._stopping and self._resign_at < best:
+            best, why = self._resign_at, "descriptor to renew"
         for entry in self.tasks.entries():
-            able = entry.walks.unfinished and not self._stopping and self.tasks.able(entry)
-            best = min(best, entry.walks.next_deadline(able))
-        return best
+            walks = entry.walks
+            able = walks.unfinished and not self._stopping and self.tasks.able(entry)
+            if able or walks.busy:
+                when, reason = walks.next_deadline(able)
+                if when < best:
+                    best, why = when, reason
+        return best, why
 
     # --- events -----------------------------------------------------------------------------------------------
 
@@ -278,22 +283,27 @@ class Node:
             effects += self._sign(self.membership.incarnation, now)
         effects += self.membership.tick(now, self.tasks.heads(now), self.tasks.ids())
         effects += self.rounds.tick(now)
-        busy, size = any(e.walks.busy for e in self.tasks.entries()), self.membership.size_estimate()
+        entries = [entry for entry in self.tasks.entries() if entry.walks.busy or entry.walks.unfinished]
+        if not entries:
+            return effects
+        busy, size = any(e.walks.busy for e in entries), self.membership.size_estimate()
         members = self.membership.companions() if busy else []
-        for entry in self.tasks.entries():
+        for entry in entries:
             able = self.tasks.able(entry) and not self._stopping
             effects += entry.walks.tick(members, size, able, now)
         return effects
 
     def _follow_up(self, now: float) -> list[Effect]:
         """Outcomes go to their walks; walks that are ready start their rounds."""
-        effects = self._outcomes(now)
+        effects = self._outcomes(now) if self.rounds.outcomes else []
         if self._stopping:
             return effects
         for entry in self.tasks.entries():
             if entry.walks.standing:
                 effects += self._start_rounds(entry, now)
-        return effects + self._outcomes(now)
+        if self.rounds.outcomes:
+            effects += self._outcomes(now)
+        return effects
 
     def _outcomes(self, now: float) -> list[Effect]:
         effects: list[Effect] = []

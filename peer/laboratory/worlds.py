@@ -5,6 +5,7 @@ Invariants: which worlds there are depends on the first seed and the count alone
 its time.  Between the processes go plain numbers and frozen dataclasses of our own.
 """
 
+import gc
 import multiprocessing
 import os
 import time
@@ -125,8 +126,18 @@ def _verdicts(count: int, first_seed: int, processes: int) -> Iterator[list[Verd
 
 
 def check_worlds(first_seed: int, count: int) -> list[Verdict]:
-    """Verdicts of successive seeds, in this process."""
-    return [check_world(seed) for seed in range(first_seed, first_seed + count)]
+    """Verdicts of successive seeds, in this process.
+
+    Python's search for cyclic garbage rests meanwhile: worlds leave little of it, and the search takes a tenth of the
+    time.
+    """
+    searching = gc.isenabled()
+    gc.disable()
+    try:
+        return [check_world(seed) for seed in range(first_seed, first_seed + count)]
+    finally:
+        if searching:
+            gc.enable()
 
 
 def _report(by_seed: dict[int, list[Verdict]], first_seed: int, processes: int, seconds: float) -> WorldsReport:

@@ -330,8 +330,12 @@ class RoundMachine:
 
     def next_deadline(self) -> tuple[float, str]:
         """When ``tick`` has something to do, and why; infinity if never."""
-        deadlines = (deadline for state in self._rounds.values() for deadline in state.deadlines())
-        return min(deadlines, default=(float("inf"), "no round"))
+        best, why = float("inf"), "no round"
+        for state in self._rounds.values():
+            when, reason = state.next_deadline()
+            if when < best:
+                best, why = when, reason
+        return best, why
 
     def leave(self, now: float) -> list[Effect]:
         """Stop taking part: no new rounds, and what has not been combined yet is abstained from at once."""

@@ -5,6 +5,8 @@ Invariants: a root's budget covers every level's hop and both transfers of the v
 its parent's by a hop and the transfer up, and no parent can keep it for much longer than its own settings ask for.
 """
 
+from functools import lru_cache
+
 from protocol.aggregation.ports import Ports
 from protocol.aggregation.round import Round
 from protocol.aggregation.shape import RING, height
@@ -19,6 +21,7 @@ from protocol.training.task import RoundKind, Task
 from protocol.wire.messages import Checkpoint, Offer
 
 
+@lru_cache(maxsize=64)
 def encoding_of(task: Task, kind: RoundKind, cohort_cap: int) -> Encoding:
     """The fixed point of a round: it depends on the most contributions that the whole round may hold."""
     return Encoding(modulus_of(task, kind), cohort_cap, sections_of(task, kind))

@@ -6,7 +6,6 @@ children never changes; ``offer`` and ``parent`` are None exactly at the root.
 """
 
 from collections import deque
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -143,15 +142,17 @@ class Round:
         assert self.checkpoint is not None, "whoever asks has the model"
         return Model(self.checkpoint, self.digest, self.walk, self.lineage)
 
-    def deadlines(self) -> Iterator[tuple[float, str]]:
-        """What time alone will change here, and when."""
+    def next_deadline(self) -> tuple[float, str]:
+        """When time alone will change something here, and what; infinity if never."""
+        best, why = float("inf"), "no deadline"
         if self.phase is not Phase.GATHERING:
-            return
+            return best, why
         if not self.closing:
-            yield self.deadline, "round deadline"
+            best, why = self.deadline, "round deadline"
         for child in self.children:
-            if child.place is Place.CALLING:
-                yield child.answer_by, "answer to an offer"
+            if child.place is Place.CALLING and child.answer_by < best:
+                best, why = child.answer_by, "answer to an offer"
+        return best, why
 
     def sum(self) -> Accumulator:
         """The accumulator, made at its first use."""

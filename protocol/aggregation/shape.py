@@ -8,6 +8,7 @@ disjoint slices of the candidates.
 
 import hashlib
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import pairwise
 
 from protocol.base.ids import PeerId, RoundId
@@ -48,6 +49,7 @@ def child_caps(depth: int, cap: int, branching: int, collusion_threshold: int) -
     return tuple(rest // count + (1 if i < rest % count else 0) for i in range(count))
 
 
+@lru_cache(maxsize=256)
 def height(depth: int, cap: int, branching: int, collusion_threshold: int) -> int:
     """Levels below a node at ``depth``: 0 for a leaf.  The first child is never smaller than its siblings."""
     levels = 0

@@ -12,6 +12,8 @@ from collections.abc import MutableSequence, Sequence
 from typing import TypeVar
 
 T = TypeVar("T")
+_BLOCK_BYTES = 4096
+_FIRST_BYTES = 512
 
 
 class Entropy(ABC):
@@ -76,17 +78,47 @@ class SeededEntropy(Entropy):
         self._block = 0
         self._pool = b""
         self._used = 0
+        self._begun = False
+        """The pool holds no more than the first bytes of block 0, which are all that many streams are asked for."""
 
     def token(self, length: int) -> bytes:
         """``length`` bytes of the seeded stream."""
         used = self._used
         if len(self._pool) - used < length:
-            material = self._seed + b"|" + str(self._block).encode()
-            self._pool = self._pool[used:] + hashlib.shake_256(material).digest(max(4096, length))
+            self._refill(length)
             used = 0
-            self._block += 1
         self._used = used + length
         return self._pool[used : used + length]
+
+    def below(self, bound: int) -> int:
+        """As ``Entropy.below``, of the same bytes: small bounds, which are most, without a detour."""
+        if not 1 < bound <= 256:
+            return super().below(bound)
+        mask = (1 << (bound - 1).bit_length()) - 1
+        while True:
+            used = self._used
+            if used == len(self._pool):
+                self._refill(1)
+                used = 0
+            self._used = used + 1
+            draw = self._pool[used] & mask
+            if draw < bound:
+                return draw
+
+    def _refill(self, length: int) -> None:
+        """Drop what is used up, and make at least ``length`` bytes ready."""
+        if not (self._block or self._begun) and length <= _FIRST_BYTES:
+            self._begun, self._pool = True, self._digest(_FIRST_BYTES)
+            return
+        if self._begun:
+            self._begun, self._pool, self._block = False, self._digest(_BLOCK_BYTES), 1
+        self._pool = self._pool[self._used :]
+        if len(self._pool) < length:
+            self._pool += self._digest(max(_BLOCK_BYTES, length))
+            self._block += 1
+
+    def _digest(self, size: int) -> bytes:
+        return hashlib.shake_256(self._seed + b"|" + str(self._block).encode()).digest(size)
 
     def fork(self, label: bytes | int | str) -> "SeededEntropy":
         """An independent stream named by ``label``."""

@@ -101,11 +101,12 @@ _BODY = f.record(
 )
 
 
+_SAID = [field.name for field in dataclasses.fields(_Body) if field.name not in ("version", "suite")]
+
+
 def _from_body(body: _Body, raw: bytes) -> Descriptor:
-    values = {name.name: getattr(body, name.name) for name in dataclasses.fields(body)}
-    del values["version"]
-    values["suite"] = KemSuite(body.suite)
-    return Descriptor(peer=peer_id(body.signing_key), raw=raw, **values)
+    values = {name: getattr(body, name) for name in _SAID}
+    return Descriptor(peer=peer_id(body.signing_key), suite=KemSuite(body.suite), raw=raw, **values)
 
 
 def make_descriptor(

@@ -43,6 +43,9 @@ _SPARE: Final = 15
 """``update_into`` wants a block less one byte beyond what it writes."""
 _LINE: Final = 64
 """Bytes of a cache line."""
+_FEW: Final = 2048
+"""Below so many bytes an array costs more to align than it gains by it."""
+_MODE: Final = CTR(bytes(16))
 Buffer = bytes | bytearray | memoryview
 T = TypeVar("T", bound=np.generic)
 
@@ -86,7 +89,7 @@ class Keystream:
         if len(seed) != SEED_BYTES:
             raise ValueError(f"a seed has {SEED_BYTES} bytes, not {len(seed)}")
         key = AES(seed)
-        counter = Cipher(key, CTR(bytes(16))).encryptor().update_into
+        counter = Cipher(key, _MODE).encryptor().update_into
         self._begin: Update | None = None
         self._update: Update = counter
         if (way or _way) is Way.GALOIS and size >= _LONG:
@@ -116,11 +119,13 @@ def room_for(count: int) -> NDArray[np.uint8]:
 
 
 def aligned(count: int, dtype: np.dtype[T]) -> NDArray[T]:
-    """A new array of ``count`` items, uninitialised, that starts at a multiple of ``_LINE`` bytes in memory.
+    """A new array of ``count`` items, uninitialised; unless it is short, it starts at a multiple of ``_LINE`` bytes.
 
     numpy's own arrays start at any multiple of 16.  Vector instructions on those straddle cache lines, at a cost of up
     to a quarter of the time of an addition.
     """
+    if count * dtype.itemsize < _FEW:
+        return np.empty(count, dtype)
     raw = np.empty(count * dtype.itemsize + _LINE, dtype=np.uint8)
     start = -int(raw.__array_interface__["data"][0]) % _LINE
     return raw[start : start + count * dtype.itemsize].view(dtype)
@@ -183,13 +188,13 @@ def add_masks(
         raise ValueError("the vector to add must have the ring vector's size and type")
     if fresh and vector is None:
         raise ValueError("what is written afresh needs a vector to start from")
-    step = CHUNK_BYTES // out.itemsize
-    masks = Masks(plus, minus, out, step)
     begin = np.copyto if fresh else _add_to
     if not (plus or minus):
         if vector is not None:
             begin(out, vector)
         return
+    step = CHUNK_BYTES // out.itemsize
+    masks = Masks(plus, minus, out, step)
     for low in range(0, out.size, step):
         part = out[low : low + step]
         if vector is not None:

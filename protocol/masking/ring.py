@@ -27,12 +27,12 @@ differs from v by at most 2^-32 + 2^-52 * |v|: the resolution of the dither and 
 
 Neighbours: ``prg`` for the stream; ``aggregation`` for the sums; ``training`` for what the sections mean.
 Invariants: a result never exceeds L + 1 in magnitude; nothing is written when the input is refused; how a vector is cut
-into chunks changes nothing.
+into chunks, or whether it is short enough to go without, changes nothing.
 """
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar, overload
 
 import numpy as np
@@ -43,13 +43,18 @@ from protocol.base.limits import MAX_COORDINATES
 from protocol.masking.prg import Keystream, Masks, RingArray, aligned, check_ring_array, room_for, word
 
 FloatArray = NDArray[np.float32] | NDArray[np.float64]
+RealArray = NDArray[np.float64]
 F = TypeVar("F", np.float32, np.float64)
+_F32: Final = np.dtype(np.float32)
+_F64: Final = np.dtype(np.float64)
 
+MODULUS_BITS: Final = (16, 32, 64)
 MAX_LEVELS: Final = 2**44
 MIN_BOUND: Final = 2.0**-100
 MAX_BOUND: Final = 2.0**100
 """Bounds outside [MIN_BOUND, MAX_BOUND] are mistakes; inside, no product or square overflows a float64."""
 
+_NOT_FINITE: Final = "a value that is not a finite number cannot be contributed"
 _CHUNK: Final = 2**15
 """Coordinates at a time: 256 KiB of float64, with as many dithers, so that all of a chunk stays in a core's cache."""
 _LAP: Final = 2**15
@@ -62,6 +67,8 @@ _DITHER_UNIT: Final = 2.0**32
 _ROUNDER: Final = 1.5 * 2.0**84
 _ROUNDER_LESS_CENTRE: Final = _ROUNDER - _CENTRE
 """Exact: the centre is a multiple of 2^32."""
+_SHORT: Final = 2**5
+"""A vector of up to so many coordinates is encoded number by number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +90,16 @@ class Encoding:
     cohort_cap: int
     """Most contributions that will ever be added up: fixes the levels."""
     sections: tuple[Section, ...]
+    dimension: int = field(init=False, compare=False, repr=False)
+    """Coordinates of all sections."""
+    levels: int = field(init=False, compare=False, repr=False)
+    """L: a value at its section's bound is written as L (before rounding)."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "dimension", sum([section.length for section in self.sections]))
+        object.__setattr__(self, "levels", _levels(self.modulus_bits, self.cohort_cap))
         problems: list[str] = []
-        if self.modulus_bits not in (16, 32, 64):
+        if self.modulus_bits not in MODULUS_BITS:
             problems.append(f"modulus_bits must be 16, 32 or 64, not {self.modulus_bits}")
         elif self.cohort_cap < 1:
             problems.append(f"cohort_cap must be at least 1, not {self.cohort_cap}")
@@ -107,20 +120,9 @@ class Encoding:
         return word(self.modulus_bits)
 
     @property
-    def dimension(self) -> int:
-        """Coordinates of all sections."""
-        return sum(section.length for section in self.sections)
-
-    @property
     def nbytes(self) -> int:
         """Bytes of one encoded vector."""
         return self.dimension * self.modulus_bits // 8
-
-    @property
-    def levels(self) -> int:
-        """L: a value at its section's bound is written as L (before rounding)."""
-        most = int(min((2 ** (self.modulus_bits - 1) - 1) // self.cohort_cap - 1, MAX_LEVELS))
-        return most if self.modulus_bits == 16 or most < 1 else 1 << most.bit_length() - 1
 
     def zeros(self) -> RingArray:
         """An all-zero ring vector of ``dimension`` words."""
@@ -158,14 +160,41 @@ class Encoding:
             raise ValueError(f"the ring vector must have {self.dimension} words of {self.modulus_bits} bits")
         if len(values) != len(self.sections):
             raise ValueError(f"{len(self.sections)} sections need as many arrays, not {len(values)}")
-        beyond = [_exceeds(array, section) for array, section in zip(values, self.sections, strict=True)]
         streams = Masks(masks, (), out, _CHUNK) if masks else None
+        if self.dimension <= _SHORT:
+            self._write_short(values, out, Keystream(seed), fresh=fresh)
+            if streams is not None:
+                streams.apply(out)
+            return
+        beyond = [_exceeds(array, section) for array, section in zip(values, self.sections, strict=True)]
         rounder = _Rounder(Keystream(seed), self.dimension, self.dtype, streams, fresh=fresh)
         start = 0
         for array, section, clip in zip(values, self.sections, beyond, strict=True):
             rounder.scale(self.levels / section.bound * _DITHER_UNIT)
             rounder.write(array, out[start : start + section.length], section.bound if clip else None)
             start += section.length
+
+    def _write_short(self, values: Sequence[FloatArray], out: RingArray, stream: Keystream, *, fresh: bool) -> None:
+        """What a ``_Rounder`` does, number by number: of a short vector it is the calls of numpy that cost.
+
+        The same operations of float64 in the same order, so the same integers.
+        """
+        dithers = iter(_words(stream, self.dimension).tolist())
+        sums: list[float] = []
+        for array, section in zip(values, self.sections, strict=True):
+            _check(array, section)
+            bound = section.bound
+            scale = self.levels / bound * _DITHER_UNIT
+            for value, dither in zip(array.tolist(), dithers, strict=False):
+                if not math.isfinite(value):
+                    raise ValueError(_NOT_FINITE)
+                clipped = min(max(value, -bound), bound)
+                sums.append(clipped * scale + (dither + _CENTRE) + _ROUNDER_LESS_CENTRE)
+        words = (np.array(sums).view("<u8") - np.float64(_ROUNDER).view(np.uint64)).astype(out.dtype)
+        if fresh:
+            out[:] = words
+        else:
+            np.add(out, words, out=out)
 
     @overload
     def decode(self, total: RingArray) -> list[NDArray[np.float64]]: ...
@@ -224,7 +253,7 @@ class _Rounder:
         """What turns the bit patterns of each lap's predecessor into its own; from lap 1 on.  Lap 0 has the word 0."""
         self._turns[1:] ^= self._turns[:-1].copy()
         self._turns[:1] ^= _NO_TURN
-        self._real = aligned(min(_CHUNK, dimension), np.dtype(np.float64))
+        self._real = aligned(min(_CHUNK, dimension), _F64)
         self._low_bits = aligned(0 if fresh else self._real.size, dtype)
 
     def scale(self, scale: float) -> None:
@@ -253,7 +282,7 @@ class _Rounder:
             self._at += count
             low += count
 
-    def _chunk(self, part: FloatArray, dither: NDArray[np.float64], out: RingArray, limit: float | None) -> None:
+    def _chunk(self, part: FloatArray, dither: RealArray, out: RingArray, limit: float | None) -> None:
         real = self._real[: part.size]
         # Copy, then multiply: twice as fast as one call that converts on the way through numpy's casting buffer.
         np.copyto(real, part)
@@ -273,25 +302,42 @@ class _Rounder:
             np.add(out, words, out=out)
 
 
-def _dithers(stream: Keystream, count: int) -> NDArray[np.float64]:
+def _levels(modulus_bits: int, cohort_cap: int) -> int:
+    if modulus_bits not in MODULUS_BITS:
+        return 0
+    most = int(min((2 ** (modulus_bits - 1) - 1) // max(1, cohort_cap) - 1, MAX_LEVELS))
+    return most if modulus_bits == 16 or most < 1 else 1 << most.bit_length() - 1
+
+
+def _dithers(stream: Keystream, count: int) -> RealArray:
     """The next ``count`` words as dithers times 2^32, about ``_CENTRE``."""
+    dithers = aligned(count, _F64)
+    np.add(_words(stream, count), _CENTRE, out=dithers)
+    return dithers
+
+
+def _words(stream: Keystream, count: int) -> NDArray[np.int32]:
+    """The next ``count`` words r, as r | 1 read as signed."""
     room = room_for(4 * count)
     stream.read_into(room.data, 4 * count)
     words = room[: 4 * count].view("<i4")
     np.bitwise_or(words, 1, out=words)
-    dithers = aligned(count, np.dtype(np.float64))
-    np.add(words, _CENTRE, out=dithers)
-    return dithers
+    return words
 
 
 def _exceeds(array: FloatArray, section: Section) -> bool:
     """Whether a value lies outside the section's bound.  ``ValueError`` for what cannot be encoded."""
-    if array.dtype not in (np.float32, np.float64) or array.shape != (section.length,):
-        raise ValueError(f"a section of {section.length} values needs a float32 or float64 array of that shape")
+    _check(array, section)
     low, high = float(array.min()), float(array.max())  # NaN comes through either
     if not (math.isfinite(low) and math.isfinite(high)):
-        raise ValueError("a value that is not a finite number cannot be contributed")
+        raise ValueError(_NOT_FINITE)
     return low < -section.bound or high > section.bound
+
+
+def _check(array: FloatArray, section: Section) -> None:
+    """``ValueError`` for an array that is none of this section."""
+    if array.dtype not in (_F64, _F32) or array.shape != (section.length,):
+        raise ValueError(f"a section of {section.length} values needs a float32 or float64 array of that shape")
 
 
 def clip_l2(vector: FloatArray, bound: float) -> float:

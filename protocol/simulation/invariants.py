@@ -27,6 +27,8 @@ from protocol.wire import messages as m
 SPINS = 2000
 """Events of one node in one second, beyond which it asks for a time that has passed, again and again."""
 
+_VISIBLE = (m.Offer, m.Accept, m.Partial)
+"""What shows others that a peer takes part in a round."""
 Rounds = dict[RoundId, dict[PeerId, RoundRecord]]
 
 
@@ -72,7 +74,7 @@ class Collector:
 
     def __init__(self, name: str) -> None:
         self.evidence = Evidence(name)
-        self._second: Counter[tuple[int, int]] = Counter()
+        self._second: dict[tuple[int, int], int] = {}
 
     def attach(self, world: World) -> None:
         """Look on from now."""
@@ -82,7 +84,7 @@ class Collector:
     def traced(self, world: World, peer: SimulatedPeer, event: Event, effects: list[Effect]) -> None:
         """``World.tracer``: counts the events of each node."""
         key = (peer.index, int(world.now))
-        self._second[key] = count = self._second[key] + 1
+        self._second[key] = count = self._second.get(key, 0) + 1
         seen = self.evidence
         if count > seen.busiest:
             seen.busiest = count
@@ -94,14 +96,11 @@ class Collector:
         """A message left."""
         me = sender.id
         self.evidence.sent.append((world.now, me, to, message))
-        match message:
-            case m.Offer() | m.Accept() | m.Partial():
-                if message.round not in sender.disk.rounds:
-                    self.evidence.hasty.append((me, message.round))
-                if not isinstance(message, m.Partial):
-                    self.evidence.under_way.setdefault((me, message.round), (world.now, sender.life))
-            case _:
-                pass
+        if isinstance(message, _VISIBLE):
+            if message.round not in sender.disk.rounds:
+                self.evidence.hasty.append((me, message.round))
+            if not isinstance(message, m.Partial):
+                self.evidence.under_way.setdefault((me, message.round), (world.now, sender.life))
 
     def reported(self, world: World, peer: SimulatedPeer, item: Item) -> None:
         """A node said something."""

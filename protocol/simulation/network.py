@@ -12,17 +12,19 @@ nobody is told.
 """
 
 from bisect import bisect_right
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import lru_cache
+from itertools import chain, repeat
 from typing import NamedTuple
 
-from protocol.simulation.distributions import Distribution, Uniform
+from protocol.simulation.distributions import BLOCK, Constant, Distribution, Uniform
 from protocol.simulation.network_model import CAN_DIAL, Connections, NatClass, NetworkModel
 from protocol.simulation.streams import generator, number, share
 
 _PLACES = 4096
 """Base latencies in the table that a pair of peers picks from: the middles of so many equal shares."""
 _LEAST_BYTES_PER_S = 1.0
+_FIRST_BLOCK = 16
 
 
 class Delivery(NamedTuple):
@@ -85,8 +87,8 @@ class _Peer:
 
     def __init__(self, index: int, model: NetworkModel, seed: int) -> None:
         self.tag = number(seed, "place", index) | 1
-        self.up_s_per_byte = _seconds_per_byte(model.up_bytes_per_s, share(seed, "up", index))
-        self.down_s_per_byte = _seconds_per_byte(model.down_bytes_per_s, share(seed, "down", index))
+        self.up_s_per_byte = _seconds_per_byte(model.up_bytes_per_s, seed, "up", index)
+        self.down_s_per_byte = _seconds_per_byte(model.down_bytes_per_s, seed, "down", index)
         nat = model.connections.nat if model.connections else None
         self.nat = nat.class_at(share(seed, "nat", index)) if nat else NatClass.OPEN
         self.fresh()
@@ -122,13 +124,13 @@ class Network:
         self._public = public
         self._peers = _Peers(model, seed)
         self._bases = _bases(model.latency_s)
-        self._jitter = model.jitter_s.sampler(generator(seed, "jitter"))
-        self._chance: Callable[[], float] = _uniforms(seed, "loss")
-        self._setup_chance = _uniforms(seed, "set-up")
+        self._jitter = _draws(model.jitter_s, seed, "jitter")
+        self._chance = _draws(Uniform(0.0, 1.0), seed, "loss")
+        self._setup_chance = _draws(Uniform(0.0, 1.0), seed, "set-up")
         connections = model.connections or Connections()
-        self._setup_s = connections.setup_s.sampler(generator(seed, "set-up time"))
-        self._failure_s = connections.failure_s.sampler(generator(seed, "failure time"))
-        self._silence_s = model.silence_s.sampler(generator(seed, "silence"))
+        self._setup_s = _draws(connections.setup_s, seed, "set-up time")
+        self._failure_s = _draws(connections.failure_s, seed, "failure time")
+        self._silence_s = _draws(model.silence_s, seed, "silence")
         self._groups: dict[int, int] | None = None
         self._cuts: dict[int, int] = {}
         self._lossless = model.loss == 0 and model.duplication == 0
@@ -254,9 +256,22 @@ def _bases(latency_s: Distribution) -> list[float]:
     return [latency_s.quantile((i + 0.5) / _PLACES) for i in range(_PLACES)]
 
 
-def _seconds_per_byte(rate: Distribution | None, at: float) -> float:
-    return 0.0 if rate is None else 1.0 / max(rate.quantile(at), _LEAST_BYTES_PER_S)
+def _seconds_per_byte(rate: Distribution | None, seed: int, label: str, index: int) -> float:
+    return 0.0 if rate is None else 1.0 / max(rate.quantile(share(seed, label, index)), _LEAST_BYTES_PER_S)
 
 
-def _uniforms(seed: int, label: str) -> Callable[[], float]:
-    return Uniform(0.0, 1.0).sampler(generator(seed, label))
+def _draws(distribution: Distribution, seed: int, label: str) -> Callable[[], float]:
+    """As ``Distribution.sampler``, from the stream of a label.
+
+    The stream is made with the first draw, and blocks grow: in small worlds there are few draws, or none.
+    """
+    if isinstance(distribution, Constant):
+        return repeat(distribution.value).__next__
+
+    def blocks() -> Iterator[list[float]]:
+        rng, size = generator(seed, label), _FIRST_BLOCK
+        while True:
+            yield distribution.draw(rng, size).tolist()
+            size = min(2 * size, BLOCK)
+
+    return chain.from_iterable(blocks()).__next__

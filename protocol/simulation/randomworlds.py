@@ -148,12 +148,11 @@ class _Draw:
 
     def run(self) -> Contribution:
         """One byte for each coordinate, its section's bound never exceeded."""
-        at, parts = 0, []
+        at, parts, words = 0, [], np.frombuffer(self.seed, np.int8)
         for section in sections_of(self.task, self.kind):
-            words = np.frombuffer(self.seed, np.int8, section.length, at)
-            parts.append(words * (section.bound / (128.0 * section.length)))
+            parts.append(words[at : at + section.length] * (section.bound / (128.0 * section.length)))
             at += section.length
-        parts[1 if self.kind is RoundKind.GRADIENT else 2][:] = self.task.batch_per_peer
+        parts[1 if self.kind is RoundKind.GRADIENT else 2].fill(self.task.batch_per_peer)
         return Contribution(tuple(parts))
 
 

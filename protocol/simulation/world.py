@@ -308,13 +308,13 @@ class World:
     def _send(self, peer: SimulatedPeer, to: PeerId, message: Message, ttl: float) -> None:
         assert peer.node is not None, "only a running peer sends"
         nbytes = self.making.sizes(message)
+        work = self.making.costs.message(nbytes)
         for observer in self.observers:
             observer.sent(self, peer, to, message, nbytes)
         recipient = self.peers[self.index_of[to]]
         delivery = self.fate(peer, recipient, message) if self.fate is not None else None
         if delivery is None:
-            leaves = self.now + self.making.costs.message(nbytes) * peer.slow
-            delivery = self.network.send(leaves, peer.index, recipient.index, nbytes)
+            delivery = self.network.send(self.now + work * peer.slow, peer.index, recipient.index, nbytes)
         gives_up = self.now + ttl
         if delivery.failed_at is not None or (delivery.arrivals and delivery.arrivals[0] > gives_up):
             failed_at = gives_up if delivery.failed_at is None else min(delivery.failed_at, gives_up)
@@ -324,7 +324,7 @@ class World:
         if self.making.exact_cryptography:  # what leaves is a copy, as on a real wire
             head, tail = codec.encode(message)
             plaintext = bytes(head) + bytes(tail)
-        work = self.making.costs.message(nbytes) * recipient.slow
+        work *= recipient.slow
         for arrival in delivery.arrivals:
             self.at(arrival + work, self._arrive, peer, peer.life, sender, to, message, plaintext, gives_up)
 

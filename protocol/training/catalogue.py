@@ -74,6 +74,7 @@ class Catalogue:
         self._entropy = entropy
         self._settings = settings
         self._entries: dict[TaskId, Entry] = {}
+        self._in_order: list[Entry] = []
         self._asked_tasks: dict[TaskId, tuple[PeerId, float]] = {}
         self._passed_over: dict[TaskId, None] = {}
 
@@ -82,8 +83,8 @@ class Catalogue:
         return self._entries.get(task)
 
     def entries(self) -> list[Entry]:
-        """All tasks held, in the order in which they came."""
-        return list(self._entries.values())
+        """All tasks held, in the order in which they came.  Not to be changed by the caller."""
+        return self._in_order
 
     def ids(self) -> list[TaskId]:
         """Ids of all tasks held."""
@@ -119,6 +120,7 @@ class Catalogue:
             raise Refused(Refusal.BUSY, "too many tasks that this peer does not take part in")
         entry = Entry(signed, refused, Walks(task, self._entropy, self._settings, now))
         self._entries[task.id] = entry
+        self._in_order.append(entry)
         effects: list[Effect] = [Report(reports.TaskAdopted(task, refused))]
         if save:
             effects.insert(0, SaveTask(encoding, signed.submitter_key, signed.signature))

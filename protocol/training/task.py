@@ -10,7 +10,7 @@ import hashlib
 import math
 from dataclasses import dataclass, fields
 from enum import IntEnum
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import msgpack
@@ -97,6 +97,9 @@ class Task:
     standard_seed: int
     """Seed of the initial parameters."""
 
+    def __hash__(self) -> int:
+        return hash(self.id)
+
     def encode(self) -> bytes:
         """The canonical encoding: a msgpack array of the fields in order, floats as 64-bit."""
         return self._encoding
@@ -110,7 +113,7 @@ class Task:
         """Truncated SHA-256 of the canonical encoding."""
         return TaskId(hashlib.sha256(b"susurrus task\0" + self.encode()).digest()[:16])
 
-    @property
+    @cached_property
     def last_age(self) -> int:
         """The age at which walks of this task stop."""
         return self.statistics_rounds + self.steps
@@ -205,6 +208,11 @@ class Task:
 
 def decode(encoding: bytes) -> Task:
     """The task of a canonical encoding.  Raises ``Refused`` for anything that is not one, exactly."""
+    return _decode(bytes(encoding))
+
+
+@lru_cache(maxsize=16)
+def _decode(encoding: bytes) -> Task:
     try:
         if len(encoding) > MAX_TASK:
             raise Refused(Refusal.OVERSIZED, "task")

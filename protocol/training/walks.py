@@ -312,12 +312,13 @@ class Walks:
             if handing.ack_by < best:
                 best, why = handing.ack_by, "answer of the next root"
         if self._reviving(able):
+            away = not (self._held or self._handing)
             for walk in range(self.task.walks):
                 trace = self._traces.get(walk)
                 if trace is None:
                     if self._since < best:
                         best, why = self._since, "walk never heard of"
-                elif not self._here(walk):
+                elif away or not self._here(walk):
                     when = trace.heard + self._timeout(trace) if trace.revive_at is None else trace.revive_at
                     if when < best:
                         best, why = when, "lost walk"
@@ -362,8 +363,6 @@ class Walks:
         return able and self.unfinished
 
     def _here(self, walk: int) -> bool:
-        if not self.busy:
-            return False
         return any(h.model.walk == walk for h in self._held) or any(
             h.model.walk == walk for h in self._handing.values()
         )

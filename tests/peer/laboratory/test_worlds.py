@@ -1,9 +1,11 @@
 """Random worlds on one process and on several: the same report, and bad numbers named all at once."""
 
+import gc
 from dataclasses import replace
 
 import pytest
 
+from peer.laboratory import worlds
 from peer.laboratory.worlds import CHUNK, run_worlds
 from protocol.base.errors import ConfigurationError
 from protocol.simulation import randomworlds
@@ -34,6 +36,25 @@ def test_what_is_violated_is_said_with_its_seed(monkeypatch: Patch) -> None:
     assert report.failed_seeds == (4,)
     assert report.violations == ("world 4: broken",)
     assert "1 worlds violated an invariant: seeds 4" in report.lines()
+
+
+def test_the_search_for_garbage_rests_while_worlds_run_and_goes_on_afterwards(monkeypatch: Patch) -> None:
+    searching: list[bool] = []
+
+    def broken(seed: int) -> None:
+        searching.append(gc.isenabled())
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(worlds, "check_world", broken)
+    for before in (True, False):
+        (gc.enable if before else gc.disable)()
+        try:
+            with pytest.raises(RuntimeError):
+                worlds.check_worlds(1, 2)
+            assert gc.isenabled() is before
+        finally:
+            gc.enable()
+    assert searching == [False, False]
 
 
 def test_all_impossible_numbers_are_named() -> None:

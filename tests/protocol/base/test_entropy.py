@@ -1,5 +1,6 @@
 """Draws: every value as likely as any other, repeatable from a seed, streams apart from each other."""
 
+import hashlib
 import math
 from collections import Counter
 from itertools import permutations
@@ -21,6 +22,16 @@ class Given(Entropy):
         return token
 
 
+class Piped(Entropy):
+    """Another's bytes, drawn from as ``Entropy`` says."""
+
+    def __init__(self, source: Entropy) -> None:
+        self.source = source
+
+    def token(self, length: int) -> bytes:
+        return self.source.token(length)
+
+
 def test_the_same_seed_gives_the_same_bytes_however_they_are_taken() -> None:
     whole, pieces = SeededEntropy(5).token(4096), SeededEntropy(5)
     assert b"".join(pieces.token(100) for _ in range(41))[:4096] == whole
@@ -28,6 +39,23 @@ def test_the_same_seed_gives_the_same_bytes_however_they_are_taken() -> None:
     one, two = SeededEntropy(5), SeededEntropy(5)
     assert [one.token(size) for size in sizes] == [two.token(size) for size in sizes]
     assert [len(one.token(size)) for size in sizes] == list(sizes)
+
+
+@pytest.mark.parametrize("first", [1, 300, 512, 513, 4096])
+def test_the_stream_is_block_after_block_of_shake(first: int) -> None:
+    """Though few bytes are made at first: every simulation's figures hang on this stream."""
+    stream = b"".join(hashlib.shake_256(b"i5|%d" % block).digest(4096) for block in range(4))
+    sizes = [first, 0, 200, 12, 1, 3000, 800, 4000, 7, 250]
+    entropy = SeededEntropy(5)
+    assert b"".join(entropy.token(size) for size in sizes) == stream[: sum(sizes)]
+
+
+def test_small_bounds_take_the_bytes_that_they_always_took() -> None:
+    bounds = [1, 2, 3, 200, 255, 256, 257, 70_000, 5] * 300
+    stream = SeededEntropy(7)
+    plain = Piped(SeededEntropy(7))
+    assert [stream.below(bound) for bound in bounds] == [plain.below(bound) for bound in bounds]
+    assert stream.token(8) == plain.token(8)
 
 
 def test_seeds_of_different_types_and_forks_are_different_streams() -> None:

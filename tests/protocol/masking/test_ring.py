@@ -134,19 +134,25 @@ class OneWord:
     bits=st.sampled_from(BITS),
     level=st.integers(-(2**44), 2**44),
     fraction=st.floats(0, 1),
-    scale=st.sampled_from([2.0**32, 2.0**-60, 2.0**150, 3.0 * 2.0**31]),
+    scale=st.sampled_from([2.0**32, 2.0**-60, 2.0**150, 3.0 * 2.0**31, None]),
 )
-@settings(deadline=None, max_examples=350)
-def test_the_mean_over_every_dither_is_the_value(bits: int, level: int, fraction: float, scale: float) -> None:
+@settings(deadline=None, max_examples=400)
+def test_the_mean_over_every_dither_is_the_value(bits: int, level: int, fraction: float, scale: float | None) -> None:
     """Exact: the result grows with the dither, so bisection counts how many of all 2^31 dithers reach it."""
     bound = {16: 2.0**14, 32: 2.0**30, 64: 2.0**44}[bits]
     v = math.fmod(level, bound) + fraction
     out = np.zeros(1, dtype=prg.word(bits))
+    levels = one_section(bits, 1, 1).levels
+    encoding = one_section(bits, 1, 1, float(levels))  # of scale 1
 
     def rounded(dither: int) -> int:
-        rounder = ring._Rounder(OneWord(dither % 2**32), 1, out.dtype, fresh=True)  # type: ignore[arg-type]
-        rounder.scale(scale)
-        rounder.write(np.array([v * 2.0**32 / scale]), out, None)
+        word: Any = OneWord(dither % 2**32)
+        if scale is None:  # as short vectors are encoded
+            encoding._write_short([np.array([v])], out, word, fresh=True)
+        else:
+            rounder = ring._Rounder(word, 1, out.dtype, fresh=True)
+            rounder.scale(scale)
+            rounder.write(np.array([v * 2.0**32 / scale]), out, None)
         return int(signed(out)[0])
 
     def share_reaching(result: int) -> Fraction:
@@ -296,6 +302,7 @@ def test_the_size_of_a_chunk_changes_nothing(chunk: int, lap: int, lengths: list
     values = [np.linspace(-1.2, 1.2, n) for n in lengths]
     whole, pieces = encoding.zeros(), encoding.zeros()
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ring, "_SHORT", 0)
         patch.setattr(ring, "_LAP", lap)
         encoding.add_encoded(values, whole, SEED)
         decoded = encoding.decode(whole)
@@ -305,6 +312,50 @@ def test_the_size_of_a_chunk_changes_nothing(chunk: int, lap: int, lengths: list
         again = encoding.decode(pieces)
     assert np.array_equal(whole, pieces)
     assert all(np.array_equal(a, b) for a, b in zip(decoded, again, strict=True))
+
+
+@given(
+    bits=st.sampled_from(BITS),
+    cap=st.integers(1, 1000),
+    rows=st.lists(st.lists(number | st.floats(-1e300, 1e300), min_size=1, max_size=9), min_size=1, max_size=4),
+    bounds=st.lists(st.sampled_from([1.0, 0.1, 32.0, 1e-6, 3e10, 1 / 3]), min_size=4, max_size=4),
+    single=st.booleans(),
+    masks=st.integers(0, 2),
+)
+@settings(deadline=None, max_examples=300)
+def test_short_vectors_are_written_as_long_ones(
+    bits: int, cap: int, rows: list[list[float]], bounds: list[float], single: bool, masks: int
+) -> None:
+    """Number by number or in chunks: the same words, to the last bit."""
+    sections = tuple(Section(len(row), bound) for row, bound in zip(rows, bounds, strict=False))
+    encoding, seeds = Encoding(bits, cap, sections), [bytes([i]) * 32 for i in range(masks)]
+    with np.errstate(over="ignore"):
+        values = [np.array(row, np.float32 if single else np.float64) for row in rows]
+    start = prg.expand(b"o" * 32, encoding.dimension, bits)
+    found: list[list[bytes]] = []
+    for short in (2**5, 0):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(ring, "_SHORT", short)
+            put, added = encoding.empty(), start.copy()
+            try:
+                encoding.put_encoded(values, put, SEED, seeds)
+                encoding.add_encoded(values, added, SEED, seeds)
+            except ValueError:
+                assert single  # too large for a float32
+                assert np.array_equal(added, start)
+                found.append([])
+            else:
+                found.append([put.tobytes(), added.tobytes()])
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("length", [1, 31, 32, 33, 34])
+def test_where_short_ends(length: int) -> None:
+    encoding = Encoding(32, 5, (Section(length, 1.0), Section(1, 8.0)))
+    values = [np.linspace(-1.2, 1.1, length), np.array([8.0])]
+    out = encoding.zeros()
+    encoding.put_encoded(values, out, SEED)
+    assert np.array_equal(signed(out), unchunked(encoding, values, SEED))
 
 
 def test_strided_values_are_taken() -> None:

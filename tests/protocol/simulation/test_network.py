@@ -7,8 +7,9 @@ from itertools import combinations
 
 import pytest
 
-from protocol.simulation.distributions import Constant, Exponential, Lognormal, Uniform
+from protocol.simulation.distributions import Constant, Exponential, Lognormal, Uniform, Weibull
 from protocol.simulation.network import LOST, Delivery, Lane, Network
+from protocol.simulation.network import _draws as draws
 from protocol.simulation.network_model import (
     CAN_DIAL,
     MEASURED_SETUP,
@@ -18,6 +19,7 @@ from protocol.simulation.network_model import (
     NatShares,
     NetworkModel,
 )
+from protocol.simulation.streams import generator
 
 PLAIN = NetworkModel(latency_s=Constant(0.1))
 MB = 1_000_000
@@ -50,6 +52,15 @@ def test_a_pair_has_one_base_latency_both_ways_and_pairs_follow_the_distribution
     for a in range(20):
         own = [arrival(network.send(0.0, a, b, 100)) for b in range(300) if b != a]
         assert abs(sum(own) / 299 / mean - 1) < 6 * 0.53 / math.sqrt(299)
+
+
+@pytest.mark.parametrize("name", ["ideal", "wan", "smartphones"])
+def test_how_many_draws_are_made_at_once_changes_none(name: str) -> None:
+    model = PRESETS[name]
+    setup = (model.connections or Connections()).setup_s
+    for distribution in (model.jitter_s, setup, Lognormal(0.04, 0.6), Weibull(2.0, 0.7), Uniform(0.0, 1.0)):
+        few, many = draws(distribution, 3, "x"), distribution.sampler(generator(3, "x"))
+        assert [few() for _ in range(5000)] == [many() for _ in range(5000)]
 
 
 def test_jitter_is_drawn_for_each_message() -> None:
