@@ -30,6 +30,29 @@ def crowd() -> World:
     return world
 
 
+@pytest.fixture(scope="module")
+def rush() -> World:
+    """400 peers that joined through three seeds within two seconds, half a lap of their views later."""
+    world = World("rush", replace(LAN, view_capacity=48))
+    world.seeds = world.add(400)[:3]
+    for number, peer in enumerate(world.peers):
+        world.at(START + number * 0.005, peer.start)
+    world.run(26)
+    return world
+
+
+def test_views_soon_forget_how_they_were_filled(rush: World) -> None:
+    """Those who came first were in nearly every view; now nobody's in-degree tells when it came."""
+    found = degrees(rush)
+    uniform = math.sqrt(48 * (1 - 48 / 400))
+    assert sum(found) == 48 * 400
+    assert math.sqrt(sum((degree - 48) ** 2 for degree in found) / 400) < 1.2 * uniform
+    for first in range(0, 400, 100):
+        mean = sum(found[first : first + 100]) / 100
+        assert mean == pytest.approx(48, abs=4 * uniform / 10)
+    assert max(found[:3]) < 48 + 4 * uniform
+
+
 def degrees(world: World) -> list[int]:
     held = Counter(descriptor.peer for peer in world.running() for descriptor in peer.members.alive())
     return [held[peer.id] for peer in world.running()]
