@@ -24,8 +24,8 @@ class Told(NamedTuple):
     peers: list[PeerId]
     """Whose descriptors go to the partner."""
     exchangeable: list[PeerId]
-    """As many members to be given up for those that come back, first one first: the random part of ``peers``, which
-    moves to the partner; then others, for what was copied."""
+    """As many members to be given up for those that come back, first one first: what moves to the partner, then others
+    in the place of the callers, which are copied."""
 
 
 class Bulletin:
@@ -86,14 +86,16 @@ class Bulletin:
         budget = MAX_GOSSIP_DESCRIPTORS if much or crowded else self._budget
         room = self._budget // 2 if partial else budget - len(own)
         limit = transmissions(self._view.size_estimate())
-        copied = self._good(self._news.take(room, limit, lambda peer: peer not in (partner, *own)))
+        news = self._good(self._news.take(room, limit, lambda peer: peer not in (partner, *own)))
+        callers: list[PeerId] = []
         if partial:
             # For one caller a period there is room in half of two messages: so often can each be passed on.
-            callers = self._callers.take(room - len(copied), self._budget, lambda peer: peer not in (partner, *copied))
-            copied += self._good(callers)
-        moved = self._sample(budget - len(own) - len(copied), {partner, *own, *copied})
-        others = self._sample(len(copied), {partner, *copied, *moved}) if partial else []
-        return Told(own + copied + moved, moved + others)
+            room -= len(news)
+            callers = self._good(self._callers.take(room, self._budget, lambda peer: peer not in (partner, *news)))
+        known = {partner, *own, *news, *callers}
+        rest = self._sample(budget - len(own) - len(news) - len(callers), known)
+        others = self._sample(len(callers), {*known, *rest})
+        return Told(own + news + callers + rest, rest + news + others)
 
     def _good(self, peers: Iterable[PeerId]) -> list[PeerId]:
         """Those of them that can be passed on: alive members, and this peer itself."""

@@ -98,8 +98,10 @@ def test_callers_take_what_news_leaves_of_half_and_nothing_of_a_whole_view() -> 
         calling = [peer.id for peer in peers[3:10]]
         for peer in calling:
             bulletin.introduce(peer)
-        told = bulletin.pick(peers[1].id, with_own=False).peers
+        told, exchangeable = bulletin.pick(peers[1].id, with_own=False)
         assert told[0] == peers[2].id
+        assert peers[2].id in exchangeable  # news moves
+        assert len(set(exchangeable)) == len(told)
         assert told[1 : callers + 1] == calling[:callers]
         assert bulletin.pick(calling[callers], with_own=False).peers.count(calling[callers]) == 0
 
