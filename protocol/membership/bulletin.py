@@ -1,12 +1,13 @@
-"""What to tell a partner: news first, then a random part of the view, and the rumours that are under way.
+"""What to tell a partner: news first, then callers, then a random part of the view, and the rumours under way.
 
 Neighbours: ``machine`` reports what it learned and asks for the content of messages; ``rumours`` counts how often
-each item was passed on; ``view`` gives the random part.
+each item was passed on; ``view`` gives the random part, and says why callers are passed on.
 Invariants: a message's size depends on its budget alone, never on the size of the network; whoever is not held for
 alive is told so in any gossip that goes to it, so that it can refute.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from protocol.base.ids import PeerId
 from protocol.base.limits import MAX_GOSSIP_DESCRIPTORS, MAX_RUMOURS
@@ -17,16 +18,27 @@ from protocol.membership.view import Entry, Liveness, View
 from protocol.wire.messages import Rumour
 
 
+class Told(NamedTuple):
+    """One half of an exchange."""
+
+    peers: list[PeerId]
+    """Whose descriptors go to the partner."""
+    exchangeable: list[PeerId]
+    """As many members to be given up for those that come back, first one first: what moves to the partner, then others
+    in the place of the callers, which are copied."""
+
+
 class Bulletin:
-    """The two queues of one peer, and its own descriptor."""
+    """The three queues of one peer, and its own descriptor."""
 
     def __init__(self, own: Descriptor, view: View, settings: Settings) -> None:
         capacity = settings.view_capacity
         self.own = own
-        self._budget = settings.gossip_descriptors
+        self._budget = min(settings.gossip_descriptors, MAX_GOSSIP_DESCRIPTORS)
         self._view = view
         self._rumours: RumourQueue[Rumour] = RumourQueue(capacity)
         self._news: RumourQueue[PeerId] = RumourQueue(capacity)
+        self._callers: RumourQueue[PeerId] = RumourQueue(capacity)
         self.announce(own.peer)
 
     # --- what to pass on -------------------------------------------------------------------------------------
@@ -34,6 +46,15 @@ class Bulletin:
     def announce(self, peer: PeerId) -> None:
         """The descriptor of ``peer`` is unknown to many, or has changed: it goes first from now."""
         self._news.put(peer, peer)
+
+    def introduce(self, peer: PeerId) -> None:
+        """``peer`` has begun an exchange: it is passed on, unless that is being done (calling often helps nobody)."""
+        if peer not in self._callers:
+            self._callers.put(peer, peer)
+
+    def outgrown(self) -> None:
+        """The view is partial from now: newcomers are no news any more (see ``machine``)."""
+        self._news.clear()
 
     def accuse(self, entry: Entry) -> None:
         """Pass on that a peer is suspect, dead or gone."""
@@ -52,27 +73,37 @@ class Bulletin:
 
     # --- what to say -----------------------------------------------------------------------------------------
 
-    def pick(self, partner: PeerId, *, with_own: bool, much: bool = False) -> list[PeerId]:
-        """The peers whose descriptors go to ``partner``: as many as the settings say.
+    def pick(self, partner: PeerId, *, with_own: bool, much: bool = False) -> Told:
+        """What goes to ``partner``: as many descriptors as the settings say.
 
         Up to ``MAX_GOSSIP_DESCRIPTORS`` when ``much`` is to be told, or while a whole view has more news than usually
         fits: many join at once.  ``with_own``: one of them is this peer, always and first; else it is among them
         only as long as it is news.
         """
-        own = self.own.peer
-        picked = [own] if with_own else []
+        own = [self.own.peer] if with_own else []
         partial = self._view.partial
         crowded = not partial and len(self._news) > self._budget
-        budget = MAX_GOSSIP_DESCRIPTORS if much or crowded else min(self._budget, MAX_GOSSIP_DESCRIPTORS)
-        # In a partial view news is about few, and the random part keeps samples uniform and the size known.
-        for_news = self._budget // 2 if partial else budget - len(picked)
+        budget = MAX_GOSSIP_DESCRIPTORS if much or crowded else self._budget
+        room = self._budget // 2 if partial else budget - len(own)
         limit = transmissions(self._view.size_estimate())
-        for peer in self._news.take(for_news, limit, lambda peer: peer not in (partner, *picked)):
-            entry = self._view.member(peer)
-            if peer == own or (entry is not None and entry.state is Liveness.ALIVE):
-                picked.append(peer)
-        rest = self._view.sample(budget - len(picked), {partner, *picked})
-        return picked + [descriptor.peer for descriptor in rest]
+        news = self._good(self._news.take(room, limit, lambda peer: peer not in (partner, *own)))
+        callers: list[PeerId] = []
+        if partial:
+            # For one caller a period there is room in half of two messages: so often can each be passed on.
+            room -= len(news)
+            callers = self._good(self._callers.take(room, self._budget, lambda peer: peer not in (partner, *news)))
+        known = {partner, *own, *news, *callers}
+        rest = self._sample(budget - len(own) - len(news) - len(callers), known)
+        others = self._sample(len(callers), {*known, *rest})
+        return Told(own + news + callers + rest, rest + news + others)
+
+    def _good(self, peers: Iterable[PeerId]) -> list[PeerId]:
+        """Those of them that can be passed on: alive members, and this peer itself."""
+        entries = ((peer, self._view.member(peer)) for peer in peers)
+        return [peer for peer, e in entries if peer == self.own.peer or (e is not None and e.state is Liveness.ALIVE)]
+
+    def _sample(self, count: int, exclude: set[PeerId]) -> list[PeerId]:
+        return [descriptor.peer for descriptor in self._view.sample(count, exclude)]
 
     def descriptors(self, peers: Sequence[PeerId]) -> tuple[bytes, ...]:
         """The signed bytes of these members, or of this peer itself."""

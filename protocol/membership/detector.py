@@ -27,8 +27,8 @@ class Probe:
     target: PeerId
     nonce: int
     deadline: float
-    offered: list[PeerId]
-    """Members whose descriptors went along, to be given up for those that come back."""
+    exchangeable: list[PeerId]
+    """Members to be given up for those that come back."""
     helpers: tuple[PeerId, ...] = ()
     """Who was asked to ping the target; empty while only the direct message is under way."""
     heard: bool = False
@@ -67,12 +67,12 @@ class Detector:
 
     # --- own probes ------------------------------------------------------------------------------------------
 
-    def begin(self, target: PeerId, offered: list[PeerId], now: float) -> int | None:
+    def begin(self, target: PeerId, exchangeable: list[PeerId], now: float) -> int | None:
         """Start the direct probe; its nonce, or None if one is under way already or too many are."""
         if target in self._probes or len(self._probes) >= MAX_PROBES:
             return None
         nonce = draw_nonce(self._entropy)
-        self._probes[target] = Probe(target, nonce, now + self._settings.probe_timeout_s, offered)
+        self._probes[target] = Probe(target, nonce, now + self._settings.probe_timeout_s, exchangeable)
         return nonce
 
     def probe_of(self, target: PeerId) -> Probe | None:

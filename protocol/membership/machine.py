@@ -144,10 +144,13 @@ class Membership:
         return []
 
     def found(self, descriptor: Descriptor, now: float) -> list[Effect]:
-        """A verified descriptor from a seed or from before a restart: greet its peer at once."""
+        """A verified descriptor from a seed or from before a restart: greet its peer at once, unless they talk already.
+
+        A network that started together asks its seeds again together: greeted by all, they would be given up by all.
+        """
         self._wake(now)
         self._learn(descriptor, now, [])
-        if self._view.member(descriptor.peer) is not None:
+        if self._view.member(descriptor.peer) is not None and not self.talked_with(descriptor.peer):
             self._greet_soon(descriptor.peer)
         return []
 
@@ -191,15 +194,17 @@ class Membership:
         # Chosen before the other half is taken in, so that nothing goes back to where it came from.
         # Whoever offers less than its budget knows few others: a joiner, who is told more.
         joiner = len(message.descriptors) < self._settings.gossip_descriptors
-        offered = self._bulletin.pick(sender.peer, with_own=False, much=joiner)
+        told = self._bulletin.pick(sender.peer, with_own=False, much=joiner)
         reply = GossipReply(
             message.nonce,
-            self._bulletin.descriptors(offered),
+            self._bulletin.descriptors(told.peers),
             self._bulletin.rumours(sender.peer),
             tuple(heads[:MAX_HEADS]),
             tuple(tasks[:MAX_TASKS]),
         )
-        self._take_descriptors(message.descriptors, sender.peer, offered, now)
+        self._take_descriptors(message.descriptors, sender.peer, told.exchangeable, now)
+        if self._view.partial:
+            self._bulletin.introduce(sender.peer)
         return [Send(sender, reply)]
 
     def on_gossip_reply(self, sender: Descriptor, message: GossipReply, now: float) -> list[Effect]:
@@ -208,7 +213,7 @@ class Membership:
         probe = self._detector.answered(sender.peer, message.nonce)
         self._take_rumours(message.rumours, now)
         # The partner goes first: its view now points here (see ``view``).
-        exchangeable = [sender.peer, *probe.offered] if probe else []
+        exchangeable = [sender.peer, *probe.exchangeable] if probe else []
         self._take_descriptors(message.descriptors, sender.peer, exchangeable, now)
         return []
 
@@ -304,14 +309,14 @@ class Membership:
         partner = with_.descriptor
         if self._detector.probe_of(partner.peer) is not None:
             return []
-        offered = self._bulletin.pick(partner.peer, with_own=True)
+        told = self._bulletin.pick(partner.peer, with_own=True)
         if with_.state in (Liveness.ALIVE, Liveness.SUSPECT):
-            nonce = self._detector.begin(partner.peer, offered, now)
+            nonce = self._detector.begin(partner.peer, told.exchangeable, now)
         else:
             nonce = draw_nonce(self._entropy)  # nobody is to be suspected of having been dead
         if nonce is None:
             return []
-        raw, rumours = self._bulletin.descriptors(offered), self._bulletin.rumours(partner.peer)
+        raw, rumours = self._bulletin.descriptors(told.peers), self._bulletin.rumours(partner.peer)
         return [Send(partner, Gossip(nonce, raw, rumours, tuple(heads[:MAX_HEADS]), tuple(tasks[:MAX_TASKS])))]
 
     def greet_some(self) -> None:
@@ -349,8 +354,11 @@ class Membership:
             self._learn(descriptor, now, spare)
 
     def _learn(self, descriptor: Descriptor, now: float, exchangeable: list[PeerId]) -> None:
-        peer = descriptor.peer
-        match self._view.learn(descriptor, now, exchangeable):
+        peer, whole = descriptor.peer, not self._view.partial
+        learned = self._view.learn(descriptor, now, exchangeable)
+        if whole and self._view.partial:
+            self._bulletin.outgrown()
+        match learned:
             case Learned.REBORN:
                 self._detector.forget(peer)
                 self._reach.moved(peer)

@@ -1,6 +1,6 @@
 """News on its way: a bounded queue in which every item is passed on about 3 log2(n + 1) times, then forgotten.
 
-Neighbours: ``machine`` keeps two of them, one for rumours (suspect, dead, left) and one for fresh descriptors.
+Neighbours: ``bulletin`` keeps three of them: of rumours (suspect, dead, left), of fresh descriptors and of callers.
 Invariants: at most one item per peer, the newest; at most ``capacity`` items: when full, the item passed on most
 often gives way; what has been passed on least often goes first (source: SWIM, Das, Gupta, Motivala, DSN 2002, 4.1).
 """
@@ -52,6 +52,11 @@ class RumourQueue(Generic[T]):
         sent = self._sent.pop(peer, None)
         if sent is not None:
             del self._by_sent[sent][peer]
+
+    def clear(self) -> None:
+        """Say nothing more about anybody."""
+        self._sent.clear()
+        self._by_sent.clear()
 
     def take(self, count: int, limit: int, wanted: Callable[[PeerId], bool] = lambda peer: True) -> list[T]:
         """Up to ``count`` items about ``wanted`` peers, least often sent first; each counts as sent once more.

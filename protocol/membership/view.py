@@ -5,10 +5,24 @@ Invariants: at most ``capacity`` members (alive or suspect) and as many tombston
 in neither; a member's descriptor is only ever replaced by a fresher one of the same peer; a tombstone gives way only
 to a higher incarnation, or once the descriptor that it guards against has expired and nobody would take it any more.
 
-A network smaller than the capacity is held whole.  A larger one is held in part (``partial``), and entries move
-instead of being copied: of what was offered to a partner, as much is given up as was received in return, and the
-initiator gives up the partner itself, whose view now holds the initiator (Voulgaris, Gavidia, van Steen, *CYCLON*,
-J. Network and Systems Management 13(2), 2005).  In-degrees stay close to the capacity, so samples stay near uniform.
+A network smaller than the capacity is held whole.  A larger one is held in part (``partial``), and its views are kept
+near uniform by two rules (``bulletin`` chooses, ``machine`` exchanges):
+
+- Entries move.  Of what was told to a partner as much is given up as was received in return, and the initiator gives
+  up the partner itself, whose view now holds the initiator (Voulgaris, Gavidia, van Steen, *CYCLON*, J. Network and
+  Systems Management 13(2), 2005).  This mixes, but evens out slowly: a peer gains one entry and loses in-degree /
+  capacity of them in a period, so whatever the start did lasts for some ``capacity`` periods.
+- Callers, and nobody else, are copied.  Whoever begins an exchange is passed on by its partner in k messages, k being
+  the descriptors in one, and for every copy taken in a random member is given up.  Everybody calls once in a period,
+  whatever its in-degree, and so gains up to k + 1 entries; entries are given up without regard to whom they name.
+  In-degrees tend to the capacity with a time constant of about capacity / (k + 1) periods, and spread no more than in
+  views drawn at random.  (Were news copied as well, whoever is often suspected, as behind NAT, would be everywhere.)
+
+What a hostile peer can make of it: each call buys k + 1 entries at most, for it as for everybody, and a caller that is
+still being passed on is not taken up again, so in-degree grows with the number of *different* peers called in a period,
+as without the second rule (where whoever never answered with anything new was not even given up).  It falls as fast
+when the calls end.  A partner that lies in its messages places no more entries than without it: as many are taken from
+it as it is told of.
 """
 
 from bisect import bisect_left

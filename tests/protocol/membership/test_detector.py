@@ -36,7 +36,7 @@ def test_a_probe_is_answered_by_its_target_and_nonce_alone(detector: Detector) -
     assert detector.answered(A, nonce ^ 1) is None
     probe = detector.answered(A, nonce)
     assert probe is not None
-    assert probe.offered == [B]
+    assert probe.exchangeable == [B]
     assert detector.answered(A, nonce) is None
     assert detector.silent(99.0) == []
 

@@ -130,6 +130,15 @@ def test_who_is_found_is_greeted_at_once_but_not_a_whole_crowd(bench: Bench) -> 
     assert greeted == found[:MAX_URGENT]
 
 
+def test_who_is_found_again_is_greeted_unless_they_talk(bench: Bench) -> None:
+    talking, known = bench.others[2].own, bench.world.add(1)[0].sign()
+    bench.gossip(raw=(known.raw,))
+    bench.machine.tick(NOW, (), ())
+    for descriptor in (known, talking):
+        bench.machine.found(descriptor, NOW + 0.1)
+    assert [send.to for send in sent(bench.machine.tick(NOW + 0.1, (), ()))] == [known]
+
+
 # --- rumours --------------------------------------------------------------------------------------------------
 
 

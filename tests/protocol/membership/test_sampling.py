@@ -12,6 +12,7 @@ import pytest
 
 from protocol.base.ids import PeerId
 from protocol.base.settings import LAN
+from protocol.wire.messages import Message
 from tests.protocol.membership.world import START, Peer, World
 
 PEERS = 300
@@ -28,6 +29,29 @@ def crowd() -> World:
         world.at(START + number * 0.02, peer.start)
     world.run(36)
     return world
+
+
+@pytest.fixture(scope="module")
+def rush() -> World:
+    """400 peers that joined through three seeds within two seconds, half a lap of their views later."""
+    world = World("rush", replace(LAN, view_capacity=48))
+    world.seeds = world.add(400)[:3]
+    for number, peer in enumerate(world.peers):
+        world.at(START + number * 0.005, peer.start)
+    world.run(26)
+    return world
+
+
+def test_views_soon_forget_how_they_were_filled(rush: World) -> None:
+    """Those who came first were in nearly every view; now nobody's in-degree tells when it came."""
+    found = degrees(rush)
+    uniform = math.sqrt(48 * (1 - 48 / 400))
+    assert sum(found) == 48 * 400
+    assert math.sqrt(sum((degree - 48) ** 2 for degree in found) / 400) < 1.2 * uniform
+    for first in range(0, 400, 100):
+        mean = sum(found[first : first + 100]) / 100
+        assert mean == pytest.approx(48, abs=4 * uniform / 10)
+    assert max(found[:3]) < 48 + 4 * uniform
 
 
 def degrees(world: World) -> list[int]:
@@ -103,3 +127,27 @@ def test_newcomers_become_known_and_the_dead_disappear(crowd: World) -> None:
     fresh = {peer.id for peer in newcomers}
     held = sum(descriptor.peer in fresh for view in views for descriptor in view) / len(fresh)
     assert held == pytest.approx(CAPACITY, rel=0.3)
+
+
+def test_nobody_is_everywhere_where_half_of_the_pairs_cannot_connect_and_peers_restart() -> None:
+    """Silence and suspicion, refutations and restarts are news time and again: news must not be copied."""
+    world = World("pairs", replace(LAN, view_capacity=32))
+    seeds = world.seeds = world.add(300)[:3]
+
+    def apart(sender: Peer, to: Peer, message: Message) -> bool:
+        low, high = sorted((sender.id, to.id))
+        return sender not in seeds and to not in seeds and (low[0] ^ high[1]) % 2 == 0
+
+    world.lost = apart
+    for number, peer in enumerate(world.peers):
+        world.at(START + number * 0.02, peer.start)
+    for second in range(20, 90):
+        restarts = world.peers[3 + world.entropy.below(297)]
+        world.at(START + second, restarts.crash)
+        world.at(START + second + 10, lambda peer=restarts: peer.running or peer.restart(peer.address))  # type: ignore[misc]
+    world.run(100)
+    found = degrees(world)
+    mean = sum(found) / len(found)
+    assert mean > 0.9 * 32
+    assert max(found) < 2 * mean
+    assert math.sqrt(sum((degree - mean) ** 2 for degree in found) / len(found)) < 1.6 * UNIFORM_SD
