@@ -55,9 +55,10 @@ MAX_BOUND: Final = 2.0**100
 """Bounds outside [MIN_BOUND, MAX_BOUND] are mistakes; inside, no product or square overflows a float64."""
 
 _NOT_FINITE: Final = "a value that is not a finite number cannot be contributed"
-_CHUNK: Final = 2**15
-"""Coordinates at a time: 256 KiB of float64, with as many dithers, so that all of a chunk stays in a core's cache."""
 _LAP: Final = 2**15
+"""Coordinates at a time: 256 KiB of float64, with as many dithers, so that all of a lap stays in a core's cache."""
+_CHUNK: Final = 2**15
+"""Coordinates at a time where there are no laps."""
 _CENTRE: Final = 3.0 * 2.0**32
 _NO_TURN: Final = np.float64(_CENTRE + 1.0).view(np.uint64)
 """The bit pattern of word 0."""
@@ -160,7 +161,7 @@ class Encoding:
             raise ValueError(f"the ring vector must have {self.dimension} words of {self.modulus_bits} bits")
         if len(values) != len(self.sections):
             raise ValueError(f"{len(self.sections)} sections need as many arrays, not {len(values)}")
-        streams = Masks(masks, (), out, _CHUNK) if masks else None
+        streams = Masks(masks, (), out, _LAP) if masks else None
         if self.dimension <= _SHORT:
             self._write_short(values, out, Keystream(seed), fresh=fresh)
             if streams is not None:
@@ -224,9 +225,10 @@ class Encoding:
 
 
 class _Rounder:
-    """The working memory of one encoding, and its inner step: sections one after the other, in order."""
+    """The working memory of one encoding, and its inner step: sections one after the other, in order, lap by lap."""
 
-    __slots__ = ("_at", "_dtype", "_factor", "_fresh", "_low_bits", "_masks", "_real", "_table", "_turns", "_unit")
+    __slots__ = ("_at", "_dtype", "_factor", "_fresh", "_lap", "_masks", "_patterns", "_real", "_rounder", "_table")
+    __slots__ += ("_turns", "_unit", "_words")
 
     def __init__(
         self,
@@ -242,19 +244,21 @@ class _Rounder:
         self._dtype = dtype
         self._fresh = fresh
         self._masks = masks
-        lap = min(_LAP, dimension)
+        self._lap = lap = min(_LAP, dimension)
         dithers = _dithers(stream, lap + (dimension - 1) // _LAP)
         self._table = dithers[:lap]
         """The dithers of the lap under way, times ``_unit``."""
-        self._unit = 1.0
-        self._factor: float | None = None
-        """What values are multiplied by; None: nothing."""
+        self._patterns = self._table.view("<u8")
         self._turns = dithers[lap:].view("<u8")
         """What turns the bit patterns of each lap's predecessor into its own; from lap 1 on.  Lap 0 has the word 0."""
         self._turns[1:] ^= self._turns[:-1].copy()
         self._turns[:1] ^= _NO_TURN
-        self._real = aligned(min(_CHUNK, dimension), _F64)
-        self._low_bits = aligned(0 if fresh else self._real.size, dtype)
+        self._real = aligned(lap, _F64)
+        self._words = aligned(0 if fresh else lap, dtype)
+        self._unit = 1.0
+        self._rounder = np.array(_ROUNDER_LESS_CENTRE)
+        self._factor: float | None = None
+        """What values are multiplied by; None: nothing."""
 
     def scale(self, scale: float) -> None:
         """From now on ``values * scale / 2^32`` is rounded."""
@@ -264,42 +268,41 @@ class _Rounder:
         if unit != self._unit:  # exact, both being powers of two
             np.multiply(self._table, unit / self._unit, out=self._table)
             self._unit = unit
+            self._rounder = np.array(_ROUNDER_LESS_CENTRE * unit)
 
     def write(self, values: FloatArray, out: RingArray, limit: float | None) -> None:
         """Add the rounded values, clipped to ``limit`` beforehand, to ``out``; or put them there."""
-        low = 0
-        while low < values.size:
-            lap, inside = divmod(self._at, _LAP)
+        low, size = 0, values.size
+        while low < size:
+            lap, inside = divmod(self._at, self._lap)
             if lap and not inside:
-                bits = self._table.view("<u8")
-                np.bitwise_xor(bits, self._turns[lap - 1], out=bits)
-            count = min(_CHUNK, _LAP - inside, values.size - low)
-            dither = self._table[inside : inside + count]
-            words = out[low : low + count]
-            self._chunk(values[low : low + count], dither, words, limit)
+                np.bitwise_xor(self._patterns, self._turns[lap - 1 : lap], self._patterns)
+            high = min(low + self._lap - inside, size)
+            words = out[low:high]
+            self._piece(values[low:high], self._table[inside : inside + high - low], words, limit)
             if self._masks is not None:
                 self._masks.apply(words)
-            self._at += count
-            low += count
+            self._at += high - low
+            low = high
 
-    def _chunk(self, part: FloatArray, dither: RealArray, out: RingArray, limit: float | None) -> None:
-        real = self._real[: part.size]
-        # Copy, then multiply: twice as fast as one call that converts on the way through numpy's casting buffer.
-        np.copyto(real, part)
+    def _piece(self, part: FloatArray, dither: RealArray, out: RingArray, limit: float | None) -> None:
+        # Results go to a positional argument, constants are arrays: of a lap, numpy's calls are a good tenth.
+        real = self._real if part.size == self._lap else self._real[: part.size]
+        real[...] = part  # one call that converts on the way to the sum takes longer, by numpy's casting buffer
         if limit is not None:
-            np.clip(real, -limit, limit, out=real)
+            np.clip(real, -limit, limit, real)
         if self._factor is not None:
-            np.multiply(real, self._factor, out=real)
-        np.add(real, dither, out=real)
-        np.add(real, _ROUNDER_LESS_CENTRE * self._unit, out=real)
+            np.multiply(real, self._factor, real)
+        np.add(real, dither, real)
+        np.add(real, self._rounder, real)
         bits = real.view("<u8")
-        words = out if self._fresh else self._low_bits[: part.size]
+        words = out if self._fresh else self._words[: part.size]
         if self._dtype.itemsize == 8:
-            np.subtract(bits, np.float64(_ROUNDER * self._unit).view(np.uint64), out=words)
+            np.subtract(bits, np.float64(_ROUNDER * self._unit).view(np.uint64), words)
         else:
-            np.copyto(words, bits, casting="unsafe")
+            words[...] = bits  # their low bits
         if not self._fresh:
-            np.add(out, words, out=out)
+            np.add(out, words, out)
 
 
 def _levels(modulus_bits: int, cohort_cap: int) -> int:
@@ -328,7 +331,7 @@ def _words(stream: Keystream, count: int) -> NDArray[np.int32]:
 def _exceeds(array: FloatArray, section: Section) -> bool:
     """Whether a value lies outside the section's bound.  ``ValueError`` for what cannot be encoded."""
     _check(array, section)
-    low, high = float(array.min()), float(array.max())  # NaN comes through either
+    low, high = float(np.minimum.reduce(array)), float(np.maximum.reduce(array))  # NaN comes through either
     if not (math.isfinite(low) and math.isfinite(high)):
         raise ValueError(_NOT_FINITE)
     return low < -section.bound or high > section.bound
