@@ -227,8 +227,10 @@ class Encoding:
 class _Rounder:
     """The working memory of one encoding, and its inner step: sections one after the other, in order, lap by lap."""
 
-    __slots__ = ("_at", "_dtype", "_factor", "_fresh", "_lap", "_masks", "_patterns", "_real", "_rounder", "_table")
-    __slots__ += ("_turns", "_unit", "_words")
+    __slots__ = (
+        "_at", "_dtype", "_factor", "_fresh", "_lap", "_masks", "_patterns", "_real", "_rounder", "_table", "_turns",
+        "_unit", "_words",
+    )  # fmt: skip
 
     def __init__(
         self,
