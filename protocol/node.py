@@ -145,7 +145,8 @@ class Node:
 
     def _message(self, sender: Descriptor, message: m.Message, now: float) -> list[Effect]:
         try:
-            return self.membership.heard(sender, now) + self._route(sender, message, now)
+            self.membership.heard(sender, now)
+            return self._route(sender, message, now)
         except Refused as refused:
             report = reports.MessageRefused(sender.peer, kind_name(message), refused.reason, refused.detail)
             return [Report(report)]

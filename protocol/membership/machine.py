@@ -154,8 +154,8 @@ class Membership:
             self._greet_soon(descriptor.peer)
         return []
 
-    def heard(self, sender: Descriptor, now: float) -> list[Effect]:
-        """An authentic message of ``sender`` arrived, whatever its kind."""
+    def heard(self, sender: Descriptor, now: float) -> None:
+        """An authentic message of ``sender`` arrived, whatever its kind: to be told before what is in it."""
         self._wake(now)
         entry = self._view.entry(sender.peer)
         if entry is None or entry.descriptor is not sender:
@@ -165,7 +165,6 @@ class Membership:
             entry.heard_at = now
         self._reach.heard(sender.peer, now)
         self._detector.heard(sender.peer)
-        return []
 
     def send_failed(self, peer: PeerId, now: float) -> list[Effect]:
         """A message to ``peer`` could not be delivered: ask others at once, or probe it at once."""
@@ -187,7 +186,6 @@ class Membership:
         self, sender: Descriptor, message: Gossip, now: float, heads: Sequence[Head], tasks: Sequence[TaskId]
     ) -> list[Effect]:
         """A peer began an exchange: take in its half, answer with ours."""
-        self.heard(sender, now)
         if self._gone:
             return []
         self._take_rumours(message.rumours, now)
@@ -209,7 +207,6 @@ class Membership:
 
     def on_gossip_reply(self, sender: Descriptor, message: GossipReply, now: float) -> list[Effect]:
         """The other half of an exchange that this peer began, and the acknowledgement of its probe."""
-        self.heard(sender, now)
         probe = self._detector.answered(sender.peer, message.nonce)
         self._take_rumours(message.rumours, now)
         # The partner goes first: its view now points here (see ``view``).
@@ -219,12 +216,10 @@ class Membership:
 
     def on_ping(self, sender: Descriptor, message: Ping, now: float) -> list[Effect]:
         """Somebody asks whether this peer is alive."""
-        self.heard(sender, now)
         return [] if self._gone else [Send(sender, Pong(message.nonce, self._bulletin.own.peer))]
 
     def on_pong(self, sender: Descriptor, message: Pong, now: float) -> list[Effect]:
         """A ping was answered: pass it on to who asked for it, or take it as the answer to an own probe."""
-        self.heard(sender, now)
         if message.subject == sender.peer:
             relay = self._detector.relayed(message.nonce, sender.peer, now)
             if relay is not None:
@@ -241,7 +236,6 @@ class Membership:
 
     def on_probe_request(self, sender: Descriptor, message: ProbeRequest, now: float) -> list[Effect]:
         """Somebody cannot reach a peer and asks this one to try."""
-        self.heard(sender, now)
         if self._gone:
             return []
         if message.target == self._bulletin.own.peer:
@@ -257,7 +251,6 @@ class Membership:
 
     def on_leave(self, sender: Descriptor, message: Leave, now: float) -> list[Effect]:
         """A peer says goodbye."""
-        self.heard(sender, now)
         self._take_rumour(Rumour(sender.peer, message.incarnation, Liveness.LEFT), now)
         return []
 
@@ -351,7 +344,8 @@ class Membership:
                 continue
             if descriptor.peer != sender:
                 self._view.observe(descriptor.peer)
-            self._learn(descriptor, now, spare)
+            if not self._view.holds(descriptor):  # most are nothing new
+                self._learn(descriptor, now, spare)
 
     def _learn(self, descriptor: Descriptor, now: float, exchangeable: list[PeerId]) -> None:
         peer, whole = descriptor.peer, not self._view.partial

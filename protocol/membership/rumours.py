@@ -7,7 +7,6 @@ often gives way; what has been passed on least often goes first (source: SWIM, D
 
 import math
 from collections.abc import Callable
-from itertools import islice
 from typing import Generic, TypeVar
 
 from protocol.base.ids import PeerId
@@ -63,16 +62,24 @@ class RumourQueue(Generic[T]):
 
         An item that has been sent ``limit`` times leaves the queue.
         """
-        if not self._sent:
+        if not self._sent or count <= 0:
             return []
-        ready = ((peer, content) for level in self._by_sent for peer, content in level.items() if wanted(peer))
-        taken = list(islice(ready, max(0, count)))
-        for peer, content in taken:
-            sent = self._sent[peer] + 1
-            self.drop(peer)
-            if sent < limit:
-                self._place(peer, content, sent)
-        return [content for _, content in taken]
+        taken: list[tuple[int, PeerId, T]] = []
+        for sent, level in enumerate(self._by_sent):
+            for peer, content in level.items():
+                if wanted(peer):
+                    taken.append((sent, peer, content))
+                    if len(taken) == count:
+                        break
+            if len(taken) == count:
+                break
+        for sent, peer, content in taken:
+            del self._by_sent[sent][peer]
+            if sent + 1 < limit:
+                self._place(peer, content, sent + 1)
+            else:
+                del self._sent[peer]
+        return [content for _, _, content in taken]
 
     def _place(self, peer: PeerId, content: T, sent: int) -> None:
         while len(self._by_sent) <= sent:

@@ -113,6 +113,11 @@ class View:
         """The entry of an alive or suspect peer."""
         return self._members.get(peer)
 
+    def holds(self, descriptor: Descriptor) -> bool:
+        """Whether this very descriptor is a member's."""
+        known = self._members.get(descriptor.peer)
+        return known is not None and known.descriptor is descriptor
+
     def entry(self, peer: PeerId) -> Entry | None:
         """The entry of a member or a tombstone."""
         return self._members.get(peer) or self._tombstones.get(peer)
@@ -198,8 +203,6 @@ class View:
         """
         peer = descriptor.peer
         known = self._members.get(peer)
-        if known is not None and known.descriptor is descriptor:
-            return Learned.NOTHING
         if peer == self._own or expired(descriptor, now):
             return Learned.NOTHING
         if known is not None:

@@ -10,7 +10,7 @@ from typing import Final
 from protocol.identity.keys import SIGNATURE_BYTES, KemSuite
 from protocol.wire import codec
 from protocol.wire.envelope import HEADER_BYTES
-from protocol.wire.messages import Gossip, GossipReply, Message
+from protocol.wire.messages import Gossip, GossipReply, Message, Ping, Pong
 
 _GOSSIP_FIELDS: Final = len(fields(Gossip))
 ENVELOPE_BYTES: Final = HEADER_BYTES + SIGNATURE_BYTES + KemSuite.X25519.overhead
@@ -20,6 +20,10 @@ def envelope_bytes(message: Message) -> int:
     """Bytes of the HTTP body that carries ``message``."""
     if isinstance(message, Gossip | GossipReply):
         return ENVELOPE_BYTES + _gossip_bytes(message)
+    if isinstance(message, Ping):
+        return ENVELOPE_BYTES + codec.padded(_array(1) + _integer(message.nonce))
+    if isinstance(message, Pong):
+        return ENVELOPE_BYTES + codec.padded(_array(2) + _integer(message.nonce) + _blob(len(message.subject)))
     head, tail = codec.encode(message)
     return ENVELOPE_BYTES + len(head) + memoryview(tail).nbytes
 

@@ -247,9 +247,15 @@ class World:
             self.at(when, self._wake, peer, peer.life, when)
 
     def _wake(self, peer: SimulatedPeer, life: int, when: float) -> None:
-        if peer.life == life and peer.wakes == when:
-            peer.wakes = float("inf")
+        if peer.life != life or peer.wakes != when or peer.node is None:
+            return
+        peer.wakes = float("inf")
+        due = peer.node.next_deadline(self.now + peer.skew)[0] - peer.skew
+        if due <= self.now:
             self.handle(peer, TimePassed())
+        elif due < peer.wakes:  # what was waited for has happened since: like a driver's timer, not a moment too early
+            peer.wakes = due
+            self.at(due, self._wake, peer, peer.life, due)
 
     # --- effects ----------------------------------------------------------------------------------------------
 

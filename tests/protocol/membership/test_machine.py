@@ -31,6 +31,7 @@ class Bench:
             self.machine.heard(peer.own, NOW)
 
     def gossip(self, *rumours: Rumour, raw: tuple[bytes, ...] = (), by: int = 0, now: float = NOW) -> GossipReply:
+        self.machine.heard(self.others[by].own, now)
         (effect,) = self.machine.on_gossip(self.others[by].own, Gossip(1, raw, rumours, (), ()), now, (), ())
         assert isinstance(effect, Send)
         assert isinstance(effect.message, GossipReply)

@@ -205,6 +205,7 @@ class World:
             return
         members, now = target.members, self.now
         sender = members.lookup(own.peer) or own  # an envelope brings a descriptor only to who has none
+        members.heard(sender, now)
         match message:
             case Gossip():
                 effects = members.on_gossip(sender, message, now, (), ())
