@@ -253,7 +253,7 @@ def test_the_example_of_the_readme_is_right() -> None:
     at = text.index("    [experiment]\n")
     lines = text[at : text.index("    pip install '.[plot,data]'", at)].splitlines()
     found = parsed("\n".join(line.removeprefix("    ") for line in lines))
-    assert (found.name, len(found.points), len(found.outline.plots), len(found.outline.tables)) == ("phones", 2, 1, 1)
+    assert (found.name, len(found.points), len(found.outline.plots), len(found.outline.tables)) == ("phones", 4, 1, 1)
 
 
 def test_kinds_are_kinds() -> None:
