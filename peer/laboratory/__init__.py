@@ -12,7 +12,7 @@ In the order in which an experiment goes through it:
 - ``table``: results as CSV and Parquet;  ``summary``: means and standard errors;  ``plots``, ``report``: for people
 - ``study``: all of it, in one directory;  ``progress``: how far it is;  ``extras``: libraries that may be missing
 
-Beside experiments, ``worlds`` judges random worlds on all cores.
+Beside experiments, ``worlds`` judges random worlds on all cores.  ``garbage`` is not looked for while worlds run.
 
 ``evaluation`` holds the experiment files that are part of the package.
 

@@ -87,7 +87,7 @@ class Experiment:
         Variants are compared with the same seeds: what differs between them is not a matter of luck.
         """
         runs: list[Run] = []
-        alike = len(self.points) // len(self.sweep.get(VARIANT, "1"))
+        alike = len(self.points) // len(self.sweep.get(VARIANT, [None]))
         for point in self.points:
             for repeat in range(self.repeats):
                 own = streams.number(seed, "run", point.index % alike, repeat, bits=SEED_BITS)

@@ -5,14 +5,15 @@ Invariants: those of a kind.
 """
 
 import gc
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from peer.errors import PeerError
 from peer.files import why
+from peer.laboratory.garbage import uncollected
 from protocol.base.errors import ConfigurationError
 from protocol.simulation import churn, scenario
 from protocol.simulation.plain import shown
@@ -94,8 +95,9 @@ def _prepared(parameters: Mapping[str, Any], seed: int) -> Run:
 
 
 def _rows(run: Run, parameters: Mapping[str, Any], progress: Callable[[float], None] | None) -> "list[Row]":
-    with _uncollected():
+    with uncollected():
         summary = finish(run, progress)
+    gc.collect()
     match parameters.get("series", "figures"):
         case "progress":
             return [{"at_s": at, "age": age} for at, age in summary.progress]
@@ -103,19 +105,6 @@ def _rows(run: Run, parameters: Mapping[str, Any], progress: Callable[[float], N
             return [dict(line) for line in summary.rounds]
         case _:
             return [dict(summary.flat())]
-
-
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """Let no garbage be looked for: a world holds millions of objects, nearly all of them to its end."""
-    was = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was:
-            gc.enable()
-            gc.collect()
 
 
 def scenario_problems(parameters: Mapping[str, Any], place: str, own: tuple[str, ...]) -> list[str]:

@@ -5,7 +5,6 @@ Invariants: which worlds there are depends on the first seed and the count alone
 its time.  Between the processes go plain numbers and frozen dataclasses of our own.
 """
 
-import gc
 import multiprocessing
 import os
 import time
@@ -15,6 +14,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from dataclasses import dataclass
 from itertools import islice
 
+from peer.laboratory.garbage import uncollected
 from protocol.base.errors import ConfigurationError
 from protocol.simulation.mishaps import KINDS
 from protocol.simulation.randomworlds import Verdict, check_world
@@ -126,18 +126,9 @@ def _verdicts(count: int, first_seed: int, processes: int) -> Iterator[list[Verd
 
 
 def check_worlds(first_seed: int, count: int) -> list[Verdict]:
-    """Verdicts of successive seeds, in this process.
-
-    Python's search for cyclic garbage rests meanwhile: worlds leave little of it, and the search takes a tenth of the
-    time.
-    """
-    searching = gc.isenabled()
-    gc.disable()
-    try:
+    """Verdicts of successive seeds, in this process."""
+    with uncollected():
         return [check_world(seed) for seed in range(first_seed, first_seed + count)]
-    finally:
-        if searching:
-            gc.enable()
 
 
 def _report(by_seed: dict[int, list[Verdict]], first_seed: int, processes: int, seconds: float) -> WorldsReport:
