@@ -86,12 +86,12 @@ class Bulletin:
         budget = MAX_GOSSIP_DESCRIPTORS if much or crowded else self._budget
         room = self._budget // 2 if partial else budget - len(own)
         limit = transmissions(self._view.size_estimate())
-        news = self._good(self._news.take(room, limit, lambda peer: peer not in (partner, *own)))
+        news = self._good(self._news.take(room, limit, (partner, *own)))
         callers: list[PeerId] = []
         if partial:
             # For one caller a period there is room in half of two messages: so often can each be passed on.
             room -= len(news)
-            callers = self._good(self._callers.take(room, self._budget, lambda peer: peer not in (partner, *news)))
+            callers = self._good(self._callers.take(room, self._budget, {partner, *news}))
         known = {partner, *own, *news, *callers}
         rest = self._sample(budget - len(own) - len(news) - len(callers), known)
         others = self._sample(len(callers), {*known, *rest})
@@ -114,7 +114,7 @@ class Bulletin:
     def rumours(self, partner: PeerId) -> tuple[Rumour, ...]:
         """The rumours that go to ``partner``, what is said of itself first."""
         limit = transmissions(self._view.size_estimate())
-        rumours = self._rumours.take(MAX_RUMOURS - 1, limit, lambda peer: peer != partner)
+        rumours = self._rumours.take(MAX_RUMOURS - 1, limit, (partner,))
         entry = self._view.entry(partner)
         if entry is not None and entry.state is not Liveness.ALIVE:
             rumours.insert(0, Rumour(partner, entry.incarnation, entry.state))

@@ -158,8 +158,11 @@ class Detector:
 
     def next_deadline(self) -> tuple[float, str]:
         """When to look again, and why."""
-        if not self._probes and not self._suspicions:
-            return float("inf"), "probe"
-        probe = min((probe.deadline for probe in self._probes.values()), default=float("inf"))
-        suspicion = min(self._suspicions.values(), default=float("inf"))
-        return (probe, "probe") if probe <= suspicion else (suspicion, "suspicion")
+        best, why = float("inf"), "probe"
+        for probe in self._probes.values():
+            if probe.deadline < best:
+                best = probe.deadline
+        for deadline in self._suspicions.values():
+            if deadline < best:
+                best, why = deadline, "suspicion"
+        return best, why

@@ -28,7 +28,7 @@ class Dialler:
     def due(self, known: int, others: int, now: float) -> bool:
         """Whether to call the seeds now; if so, the call is taken as made."""
         if known == 0:
-            if now < self.deadline(known):
+            if now < self.deadline():
                 return False
             self._next = now + BACKOFF_S[min(self._calls, len(BACKOFF_S) - 1)]
             self._calls += 1
@@ -42,8 +42,6 @@ class Dialler:
         first, self._next = self._next == float("-inf"), now + self._lonely_s * max(1.0, others / FEW)
         return not first or known < FEW
 
-    def deadline(self, known: int) -> float:
-        """When to ask ``due`` again, if not at the next period anyway (infinity)."""
-        if known:
-            return float("inf")
+    def deadline(self) -> float:
+        """When to ask ``due`` again while nobody alive is known; else the next period is soon enough."""
         return self._next if self._calls else float("-inf")

@@ -126,8 +126,11 @@ class Membership:
         best = self._detector.next_deadline()
         if self._gossip_at <= best[0]:
             best = self._gossip_at, "gossip"
-        dial = max(self._clock, self._dialler.deadline(len(self._view.alive())))
-        return (dial, "dial") if dial < best[0] else best
+        if not self._view.alive():
+            dial = max(self._clock, self._dialler.deadline())
+            if dial < best[0]:
+                best = dial, "dial"
+        return best
 
     # --- what happened ---------------------------------------------------------------------------------------
 

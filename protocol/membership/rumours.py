@@ -6,7 +6,7 @@ often gives way; what has been passed on least often goes first (source: SWIM, D
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Container
 from typing import Generic, TypeVar
 
 from protocol.base.ids import PeerId
@@ -57,8 +57,8 @@ class RumourQueue(Generic[T]):
         self._sent.clear()
         self._by_sent.clear()
 
-    def take(self, count: int, limit: int, wanted: Callable[[PeerId], bool] = lambda peer: True) -> list[T]:
-        """Up to ``count`` items about ``wanted`` peers, least often sent first; each counts as sent once more.
+    def take(self, count: int, limit: int, besides: Container[PeerId] = ()) -> list[T]:
+        """Up to ``count`` items about peers not in ``besides``, least often sent first; each counts as sent once more.
 
         An item that has been sent ``limit`` times leaves the queue.
         """
@@ -67,12 +67,13 @@ class RumourQueue(Generic[T]):
         taken: list[tuple[int, PeerId, T]] = []
         for sent, level in enumerate(self._by_sent):
             for peer, content in level.items():
-                if wanted(peer):
+                if peer not in besides:
                     taken.append((sent, peer, content))
                     if len(taken) == count:
                         break
-            if len(taken) == count:
-                break
+            else:
+                continue
+            break
         for sent, peer, content in taken:
             del self._by_sent[sent][peer]
             if sent + 1 < limit:

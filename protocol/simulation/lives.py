@@ -53,6 +53,8 @@ class SimulatedPeer:
     node: Node | None = None
     life: int = 0
     """Counts starts and stops: what was under way in an earlier life is dropped."""
+    deadline: float = float("inf")
+    """What the node asked for after its latest event, by its own clock."""
     wakes: float = float("inf")
     """When the node's next deadline is on the world's heap."""
     busy_until: float = 0.0

@@ -18,7 +18,7 @@ ENVELOPE_BYTES: Final = HEADER_BYTES + SIGNATURE_BYTES + KemSuite.X25519.overhea
 
 def envelope_bytes(message: Message) -> int:
     """Bytes of the HTTP body that carries ``message``."""
-    if isinstance(message, Gossip | GossipReply):
+    if isinstance(message, (Gossip, GossipReply)):  # a union would be made anew every time
         return ENVELOPE_BYTES + _gossip_bytes(message)
     if isinstance(message, Ping):
         return ENVELOPE_BYTES + codec.padded(_array(1) + _integer(message.nonce))

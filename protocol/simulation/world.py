@@ -7,6 +7,7 @@ message takes the time of its bytes and of both ends' work on it; a job takes it
 """
 
 import heapq
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -63,8 +64,14 @@ START = 1_800_000_000.0
 _SUITE = KemSuite.X25519
 _LEAST_S = 1e-4
 """A node that asks for a time that has passed is woken so much later."""
+_STRETCH_S = 64.0
+"""Sessions are known hours ahead: on the heap they would be in the way of what is due in a moment."""
 _VERIFIED = 2**20
 """Verified descriptors that a whole world remembers."""
+
+
+_Due = tuple[float, int, Callable[..., None], tuple[Any, ...]]
+"""When, in which order of one time, what, and its arguments."""
 
 
 class Observer(Protocol):
@@ -124,7 +131,11 @@ class World:
         """May stop the peer: what stands behind the effect is lost, and the effect itself."""
         self.fate: Callable[[SimulatedPeer, SimulatedPeer, Message], Delivery | None] | None = None
         """Decides over a message instead of the network, unless it returns None."""
-        self._heap: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
+        self._heap: list[_Due] = []
+        self._horizon = 0.0
+        """What is due before is on the heap."""
+        self._later: dict[int, list[_Due]] = {}
+        """What is due later, by its stretch of ``_STRETCH_S`` seconds."""
         self._count = 0
         self._identities = making.identities or Fresh(self.entropy, making.start)
         verifier = DescriptorVerifier if making.exact_cryptography else StandInVerifier
@@ -209,13 +220,17 @@ class World:
     def at(self, when: float, action: Callable[..., None], *arguments: Any) -> None:
         """Do ``action`` at a time; of one time, in the order of asking."""
         self._count += 1
-        heapq.heappush(self._heap, (when, self._count, action, arguments))
+        due = when, self._count, action, arguments
+        if when < self._horizon:
+            heapq.heappush(self._heap, due)
+        elif when < math.inf:
+            self._later.setdefault(int(when // _STRETCH_S), []).append(due)
 
     def run(self, seconds: float, until: Callable[[], bool] | None = None) -> bool:
         """Let time pass; True as soon as ``until``, asked after every event, holds."""
         end = self.now + seconds
         heap = self._heap
-        while heap and heap[0][0] <= end:
+        while (heap or self._look_ahead(end)) and heap[0][0] <= end:
             when, _, action, arguments = heapq.heappop(heap)
             if when > self.now:
                 self.now = when
@@ -224,6 +239,16 @@ class World:
                 return True
         self.now = end
         return until is not None and until()
+
+    def _look_ahead(self, end: float) -> bool:
+        """Put the next stretch on the empty heap, unless it lies beyond ``end``."""
+        stretch = min(self._later, default=math.inf)
+        if stretch * _STRETCH_S > end:
+            return False
+        self._heap += self._later.pop(int(stretch))
+        heapq.heapify(self._heap)
+        self._horizon = (stretch + 1) * _STRETCH_S
+        return True
 
     def handle(self, peer: SimulatedPeer, event: Event) -> None:
         """One event to one peer, and all that it asks for."""
@@ -241,7 +266,8 @@ class World:
             if peer.node is not node:  # it has died of it
                 return
             self._carry_out(peer, effect)
-        when = max(node.next_deadline(now)[0] - peer.skew, self.now + _LEAST_S)
+        peer.deadline = node.next_deadline(now)[0]
+        when = max(peer.deadline - peer.skew, self.now + _LEAST_S)
         if when < peer.wakes - 1e-9 or peer.wakes <= self.now:
             peer.wakes = when
             self.at(when, self._wake, peer, peer.life, when)
@@ -250,7 +276,7 @@ class World:
         if peer.life != life or peer.wakes != when or peer.node is None:
             return
         peer.wakes = float("inf")
-        due = peer.node.next_deadline(self.now + peer.skew)[0] - peer.skew
+        due = peer.deadline - peer.skew
         if due <= self.now:
             self.handle(peer, TimePassed())
         elif due < peer.wakes:  # what was waited for has happened since: like a driver's timer, not a moment too early

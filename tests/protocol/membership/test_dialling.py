@@ -16,10 +16,9 @@ def test_alone_it_calls_at_once_then_with_growing_pauses() -> None:
 
 def test_the_deadline_is_when_the_next_call_is_due() -> None:
     dialler = Dialler(LAN)
-    assert dialler.deadline(0) == float("-inf")
+    assert dialler.deadline() == float("-inf")
     assert dialler.due(0, 0, 100.0)
-    assert dialler.deadline(0) == 101.0
-    assert dialler.deadline(1) == float("inf")
+    assert dialler.deadline() == 101.0
     assert not dialler.due(0, 0, 100.9)
 
 
