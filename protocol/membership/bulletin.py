@@ -6,7 +6,7 @@ Invariants: a message's size depends on its budget alone, never on the size of t
 alive is told so in any gossip that goes to it, so that it can refute.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from protocol.base.ids import PeerId
@@ -21,8 +21,8 @@ from protocol.wire.messages import Rumour
 class Told(NamedTuple):
     """One half of an exchange."""
 
-    peers: list[PeerId]
-    """Whose descriptors go to the partner."""
+    descriptors: list[Descriptor]
+    """What goes to the partner."""
     exchangeable: list[PeerId]
     """As many members to be given up for those that come back, first one first: what moves to the partner, then others
     in the place of the callers, which are copied."""
@@ -80,36 +80,38 @@ class Bulletin:
         fits: many join at once.  ``with_own``: one of them is this peer, always and first; else it is among them
         only as long as it is news.
         """
-        own = [self.own.peer] if with_own else []
+        own = [self.own] if with_own else []
         partial = self._view.partial
         crowded = not partial and len(self._news) > self._budget
         budget = MAX_GOSSIP_DESCRIPTORS if much or crowded else self._budget
         room = self._budget // 2 if partial else budget - len(own)
         limit = transmissions(self._view.size_estimate())
-        news = self._good(self._news.take(room, limit, (partner, *own)))
-        callers: list[PeerId] = []
+        known = {partner, *[descriptor.peer for descriptor in own]}
+        news = self._good(self._news.take(room, limit, known))
+        callers: list[Descriptor] = []
         if partial:
             # For one caller a period there is room in half of two messages: so often can each be passed on.
             room -= len(news)
-            callers = self._good(self._callers.take(room, self._budget, {partner, *news}))
-        known = {partner, *own, *news, *callers}
-        rest = self._sample(budget - len(own) - len(news) - len(callers), known)
-        others = self._sample(len(callers), {*known, *rest})
-        return Told(own + news + callers + rest, rest + news + others)
+            known.update([descriptor.peer for descriptor in news])
+            callers = self._good(self._callers.take(room, self._budget, known))
+        known.update([descriptor.peer for descriptor in news + callers])
+        rest = self._view.sample(budget - len(own) - len(news) - len(callers), known)
+        others: list[Descriptor] = []
+        if callers:
+            known.update([descriptor.peer for descriptor in rest])
+            others = self._view.sample(len(callers), known)
+        return Told(own + news + callers + rest, [descriptor.peer for descriptor in rest + news + others])
 
-    def _good(self, peers: Iterable[PeerId]) -> list[PeerId]:
-        """Those of them that can be passed on: alive members, and this peer itself."""
-        entries = ((peer, self._view.member(peer)) for peer in peers)
-        return [peer for peer, e in entries if peer == self.own.peer or (e is not None and e.state is Liveness.ALIVE)]
-
-    def _sample(self, count: int, exclude: set[PeerId]) -> list[PeerId]:
-        return [descriptor.peer for descriptor in self._view.sample(count, exclude)]
-
-    def descriptors(self, peers: Sequence[PeerId]) -> tuple[bytes, ...]:
-        """The signed bytes of these members, or of this peer itself."""
-        entries = (self._view.member(peer) for peer in peers if peer != self.own.peer)
-        own = (self.own.raw,) if self.own.peer in peers else ()
-        return own + tuple(entry.descriptor.raw for entry in entries if entry is not None)
+    def _good(self, peers: Iterable[PeerId]) -> list[Descriptor]:
+        """Of those that can be passed on: alive members, and this peer itself."""
+        found: list[Descriptor] = []
+        for peer in peers:
+            entry = self._view.member(peer)
+            if entry is not None and entry.state is Liveness.ALIVE:
+                found.append(entry.descriptor)
+            elif peer == self.own.peer:
+                found.append(self.own)
+        return found
 
     def rumours(self, partner: PeerId) -> tuple[Rumour, ...]:
         """The rumours that go to ``partner``, what is said of itself first."""

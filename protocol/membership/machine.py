@@ -198,7 +198,7 @@ class Membership:
         told = self._bulletin.pick(sender.peer, with_own=False, much=joiner)
         reply = GossipReply(
             message.nonce,
-            self._bulletin.descriptors(told.peers),
+            tuple([descriptor.raw for descriptor in told.descriptors]),
             self._bulletin.rumours(sender.peer),
             tuple(heads[:MAX_HEADS]),
             tuple(tasks[:MAX_TASKS]),
@@ -312,7 +312,8 @@ class Membership:
             nonce = draw_nonce(self._entropy)  # nobody is to be suspected of having been dead
         if nonce is None:
             return []
-        raw, rumours = self._bulletin.descriptors(told.peers), self._bulletin.rumours(partner.peer)
+        raw = tuple([descriptor.raw for descriptor in told.descriptors])
+        rumours = self._bulletin.rumours(partner.peer)
         return [Send(partner, Gossip(nonce, raw, rumours, tuple(heads[:MAX_HEADS]), tuple(tasks[:MAX_TASKS])))]
 
     def greet_some(self) -> None:
