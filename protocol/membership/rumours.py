@@ -6,7 +6,8 @@ often gives way; what has been passed on least often goes first (source: SWIM, D
 """
 
 import math
-from collections.abc import Container
+from collections.abc import Collection
+from itertools import islice
 from typing import Generic, TypeVar
 
 from protocol.base.ids import PeerId
@@ -44,7 +45,7 @@ class RumourQueue(Generic[T]):
         self.drop(peer)
         if len(self._sent) >= self._capacity:
             self.drop(next(iter(next(level for level in reversed(self._by_sent) if level))))
-        self._place(peer, content, 0)
+        self._place({peer: content}, 0)
 
     def drop(self, peer: PeerId) -> None:
         """Say nothing more about ``peer``."""
@@ -57,33 +58,38 @@ class RumourQueue(Generic[T]):
         self._sent.clear()
         self._by_sent.clear()
 
-    def take(self, count: int, limit: int, besides: Container[PeerId] = ()) -> list[T]:
+    def take(self, count: int, limit: int, besides: Collection[PeerId] = ()) -> list[T]:
         """Up to ``count`` items about peers not in ``besides``, least often sent first; each counts as sent once more.
 
         An item that has been sent ``limit`` times leaves the queue.
         """
-        if not self._sent or count <= 0:
-            return []
-        taken: list[tuple[int, PeerId, T]] = []
+        taken: list[tuple[int, dict[PeerId, T]]] = []
         for sent, level in enumerate(self._by_sent):
-            for peer, content in level.items():
-                if peer not in besides:
-                    taken.append((sent, peer, content))
-                    if len(taken) == count:
-                        break
+            if count <= 0:
+                break
+            part = level
+            if len(level) > count or not level.keys().isdisjoint(besides):
+                wanted = ((peer, content) for peer, content in level.items() if peer not in besides)
+                part = dict(islice(wanted, count))
+            if part:
+                taken.append((sent, part))
+                count -= len(part)
+        for sent, part in reversed(taken):  # most often sent first: what moves up is not in the way
+            level = self._by_sent[sent]
+            if part is level:
+                self._by_sent[sent] = {}
             else:
-                continue
-            break
-        for sent, peer, content in taken:
-            del self._by_sent[sent][peer]
+                for peer in part:
+                    del level[peer]
             if sent + 1 < limit:
-                self._place(peer, content, sent + 1)
+                self._place(part, sent + 1)
             else:
-                del self._sent[peer]
-        return [content for _, _, content in taken]
+                for peer in part:
+                    del self._sent[peer]
+        return [content for _, part in taken for content in part.values()]
 
-    def _place(self, peer: PeerId, content: T, sent: int) -> None:
+    def _place(self, items: dict[PeerId, T], sent: int) -> None:
         while len(self._by_sent) <= sent:
             self._by_sent.append({})
-        self._sent[peer] = sent
-        self._by_sent[sent][peer] = content
+        self._sent.update(dict.fromkeys(items, sent))
+        self._by_sent[sent].update(items)
