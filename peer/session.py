@@ -92,7 +92,7 @@ class Session:
     ) -> None:
         """Join, stay until ``leaving()`` returns, and leave.  ``up`` is awaited once others can reach this peer.
 
-        Raises ``ConfigurationError`` if the port cannot be had.
+        Raises ``ConfigurationError`` if the port cannot be had, or if there is no room for the task introduced.
         """
         house = self._house
         verifier = DescriptorVerifier(house.chain.authority_key)
@@ -111,6 +111,8 @@ class Session:
             ends.push_async_callback(server.stop, 0.5)
             port = await self._listen(server)
             node = await self._node(keyring, verifier, self._addresses(port))
+            if introduced is not None:
+                _check_room(node, introduced)
             self.board = StatusBoard(
                 node, house.observer, house.application, house.storage, client, server, house.clock, house.tallies
             )
@@ -316,3 +318,10 @@ class Session:
         for task in list(self._background):
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
+
+
+def _check_room(node: Node, task: Task) -> None:
+    try:
+        node.tasks.check_room(task.id)
+    except Refused as refused:
+        raise ConfigurationError([f"task '{task.name}' cannot be introduced: {refused.detail}"]) from None

@@ -134,9 +134,11 @@ class Node:
             best, why = self._resign_at, "descriptor to renew"
         for entry in self.tasks.entries():
             walks = entry.walks
-            able = walks.unfinished and not self._stopping and self.tasks.able(entry)
+            able = walks.unfinished and not self._stopping
             if able or walks.busy:
                 when, reason = walks.next_deadline(able)
+                if when < best and able and not self.tasks.able(entry):
+                    when, reason = walks.next_deadline(False)
                 if when < best:
                     best, why = when, reason
         return best, why
@@ -262,7 +264,10 @@ class Node:
                 return [Report(reports.MessageRefused(self.peer, "model", reason, str(key[0])))]
 
     def _introduce(self, signed: SignedTask, state: bytes, now: float) -> list[Effect]:
-        entry, effects = self.tasks.adopt(signed, now)
+        try:
+            entry, effects = self.tasks.adopt(signed, now)
+        except Refused as refused:
+            return [Report(reports.MessageRefused(self.peer, "introduced task", refused.reason, refused.detail))]
         if entry.walks.newest is not None:
             return effects  # already under way: a lost walk is revived, not started twice
         return [*effects, identify(entry.task, "introduced", m.Checkpoint(entry.task.id, 0, state))]

@@ -6,14 +6,17 @@ often gives way; what has been passed on least often goes first (source: SWIM, D
 """
 
 import math
-from collections.abc import Collection
-from itertools import islice
+from bisect import bisect_left, bisect_right
+from collections.abc import Container
+from dataclasses import dataclass
+from operator import attrgetter
 from typing import Generic, TypeVar
 
 from protocol.base.ids import PeerId
 
 T = TypeVar("T")
 
+_SENT = attrgetter("sent")
 SPREAD_FACTOR = 3
 """Multiple of log2(n + 1) that makes it all but certain that everybody hears of it."""
 
@@ -23,6 +26,13 @@ def transmissions(size: int) -> int:
     return max(1, math.ceil(SPREAD_FACTOR * math.log2(size + 1)))
 
 
+@dataclass(slots=True, eq=False)
+class _Item(Generic[T]):
+    peer: PeerId
+    content: T
+    sent: int = 0
+
+
 class RumourQueue(Generic[T]):
     """Items keyed by the peer that they are about."""
 
@@ -30,66 +40,59 @@ class RumourQueue(Generic[T]):
         if capacity < 1:
             raise ValueError("capacity must be at least 1")
         self._capacity = capacity
-        self._sent: dict[PeerId, int] = {}
-        self._by_sent: list[dict[PeerId, T]] = []
-        """Items by how often they were sent, those that came to be sent so often first in front."""
+        self._by_peer: dict[PeerId, _Item[T]] = {}
+        self._in_order: list[_Item[T]] = []
+        """By how often they were sent; those that came to be sent so often first in front."""
 
     def __len__(self) -> int:
-        return len(self._sent)
+        return len(self._in_order)
 
     def __contains__(self, peer: PeerId) -> bool:
-        return peer in self._sent
+        return peer in self._by_peer
 
     def put(self, peer: PeerId, content: T) -> None:
         """Pass ``content`` on from now; it replaces what the queue held about ``peer``."""
         self.drop(peer)
-        if len(self._sent) >= self._capacity:
-            self.drop(next(iter(next(level for level in reversed(self._by_sent) if level))))
-        self._place({peer: content}, 0)
+        if len(self._in_order) >= self._capacity:
+            most = self._in_order[-1].sent
+            self.drop(self._in_order[bisect_left(self._in_order, most, key=_SENT)].peer)
+        item = self._by_peer[peer] = _Item(peer, content)
+        self._in_order.insert(bisect_right(self._in_order, 0, key=_SENT), item)
 
     def drop(self, peer: PeerId) -> None:
         """Say nothing more about ``peer``."""
-        sent = self._sent.pop(peer, None)
-        if sent is not None:
-            del self._by_sent[sent][peer]
+        item = self._by_peer.pop(peer, None)
+        if item is not None:
+            self._in_order.remove(item)
 
     def clear(self) -> None:
         """Say nothing more about anybody."""
-        self._sent.clear()
-        self._by_sent.clear()
+        self._by_peer.clear()
+        self._in_order.clear()
 
-    def take(self, count: int, limit: int, besides: Collection[PeerId] = ()) -> list[T]:
+    def take(self, count: int, limit: int, besides: Container[PeerId] = ()) -> list[T]:
         """Up to ``count`` items about peers not in ``besides``, least often sent first; each counts as sent once more.
 
         An item that has been sent ``limit`` times leaves the queue.
         """
-        taken: list[tuple[int, dict[PeerId, T]]] = []
-        for sent, level in enumerate(self._by_sent):
-            if count <= 0:
-                break
-            part = level
-            if len(level) > count or not level.keys().isdisjoint(besides):
-                wanted = ((peer, content) for peer, content in level.items() if peer not in besides)
-                part = dict(islice(wanted, count))
-            if part:
-                taken.append((sent, part))
-                count -= len(part)
-        for sent, part in reversed(taken):  # most often sent first: what moves up is not in the way
-            level = self._by_sent[sent]
-            if part is level:
-                self._by_sent[sent] = {}
+        if count <= 0 or not self._in_order:
+            return []
+        taken: list[_Item[T]] = []
+        left: list[_Item[T]] = []
+        for at, item in enumerate(self._in_order):
+            if item.peer in besides:
+                left.append(item)
             else:
-                for peer in part:
-                    del level[peer]
-            if sent + 1 < limit:
-                self._place(part, sent + 1)
+                taken.append(item)
+                if len(taken) == count:
+                    left += self._in_order[at + 1 :]
+                    break
+        for item in taken:
+            item.sent += 1
+            if item.sent < limit:
+                left.append(item)
             else:
-                for peer in part:
-                    del self._sent[peer]
-        return [content for _, part in taken for content in part.values()]
-
-    def _place(self, items: dict[PeerId, T], sent: int) -> None:
-        while len(self._by_sent) <= sent:
-            self._by_sent.append({})
-        self._sent.update(dict.fromkeys(items, sent))
-        self._by_sent[sent].update(items)
+                del self._by_peer[item.peer]
+        left.sort(key=_SENT)  # stable: whoever has just come to be sent so often stands behind
+        self._in_order = left
+        return [item.content for item in taken]

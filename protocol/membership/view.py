@@ -37,6 +37,8 @@ from protocol.identity.descriptor import Descriptor
 
 ESTIMATE_WINDOW = 1024
 """Received descriptors over which the hit rate is averaged: some 70 periods."""
+EXPIRY_STEP_S = CLOCK_TOLERANCE_S / 4
+"""Between two looks for what has expired: in a large network something always has."""
 PARTIAL_UNTIL = 0.75
 """A partial view counts as whole again once it has shrunk to this share of its capacity."""
 
@@ -98,8 +100,8 @@ class View:
         self._alive: list[Descriptor] = []
         self._alive_ids: list[PeerId] = []
         """The alive members in id order, and their ids."""
-        self._expires = float("inf")
-        """No descriptor held expires before."""
+        self._expire_at = float("-inf")
+        """When to look for what has expired."""
         self._partial = False
         self._hits = 0.0
         self._trials = 0.0
@@ -221,7 +223,6 @@ class View:
         if len(self._lap) > 2 * self._capacity:  # mostly of those that have left since
             self._lap = [e for e in self._lap if self._members.get(e.descriptor.peer) is e]
         self._lap.insert(self._entropy.below(len(self._lap) + 1), entry)
-        self._expires = min(self._expires, descriptor.expires)
         self._count_in(descriptor)
         return outcome
 
@@ -245,22 +246,24 @@ class View:
             self._remove(peer)
 
     def expire(self, now: float) -> list[PeerId]:
-        """Drop what has expired; returns the members dropped."""
-        if self._expires + CLOCK_TOLERANCE_S >= now:
+        """Drop what has expired, every now and then; returns the members dropped.
+
+        Members go some seconds early, so that they are not passed on to somebody who refuses them.
+        """
+        if now < self._expire_at:
             return []
-        dropped = [peer for peer, entry in self._members.items() if expired(entry.descriptor, now)]
+        self._expire_at = now + EXPIRY_STEP_S
+        dropped = [peer for peer, entry in self._members.items() if expired(entry.descriptor, self._expire_at)]
         for peer in dropped:
             self._remove(peer)
         for peer in [p for p, entry in self._tombstones.items() if expired(entry.descriptor, now)]:
             del self._tombstones[peer]
-        self._expires = min((entry.descriptor.expires for entry in self.entries()), default=float("inf"))
         return dropped
 
     def _refresh(self, known: Entry, descriptor: Descriptor, now: float) -> Learned:
         if not descriptor.supersedes(known.descriptor):
             return Learned.NOTHING
         known.descriptor = descriptor
-        self._expires = min(self._expires, descriptor.expires)
         if known.state is Liveness.ALIVE:
             self._count_in(descriptor)
         if descriptor.incarnation <= known.incarnation:

@@ -103,14 +103,18 @@ class Catalogue:
 
     # --- tasks ------------------------------------------------------------------------------------------------
 
+    def check_room(self, task: TaskId) -> None:
+        """``Refused(BUSY)`` if a task is not held, and too many others are."""
+        if task not in self._entries and len(self._entries) >= MAX_TASKS:
+            raise Refused(Refusal.BUSY, f"{MAX_TASKS} tasks are held, and no peer holds more")
+
     def adopt(self, signed: SignedTask, now: float, *, save: bool = True) -> tuple[Entry, list[Effect]]:
         """Hold a task.  Raises ``Refused`` for a bad signature or when too many are held."""
         task = signed.task
         known = self._entries.get(task.id)
         if known is not None:
             return known, []
-        if len(self._entries) >= MAX_TASKS:
-            raise Refused(Refusal.BUSY, "too many tasks")
+        self.check_room(task.id)
         encoding = task.encode()
         self._check_signature(signed.submitter_key, signed.signature, signed_bytes(encoding))
         refused = self._application.accepts(task, signed.submitter_key)

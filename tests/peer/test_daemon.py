@@ -25,6 +25,7 @@ from protocol.base.ids import RoundId
 from protocol.effects import PersistRound, Send
 from protocol.events import Stopping, TimePassed
 from protocol.node import Node
+from protocol.training import catalogue
 from protocol.wire.messages import Leave
 from tests.peer.driving import until
 from tests.peer.running import Homes, Running, running, seeded
@@ -230,6 +231,20 @@ async def test_a_task_that_cannot_work_is_refused_before_anything_is_opened(
             pass
     assert not (path / "state.db").exists()
     assert not records.exists()
+
+
+async def test_a_task_for_which_there_is_no_room_is_refused_before_anybody_is_met(
+    homes: Homes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(catalogue, "MAX_TASKS", 0)
+    path, file, records = homes.make("a"), tmp_path / "task.toml", tmp_path / "records.csv"
+    file.write_text(TASK)
+    pixels = [f"pixel_{i}_{j}" for i in range(8) for j in range(8)]
+    records.write_text("\n".join([",".join([*pixels, "digit"])] + [",".join(["1"] * 64 + ["7"])] * 2))
+    with pytest.raises(ConfigurationError, match="task 'digits' cannot be introduced: 0 tasks are held"):
+        async with running(path, f'[data.digits]\npath = "{records}"\n', task_file=file):
+            pass
+    assert not (path / "admin.json").exists()
 
 
 # --- over several lives -------------------------------------------------------------------------------------------

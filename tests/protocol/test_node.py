@@ -205,12 +205,15 @@ def test_an_unknown_task_is_declined_and_asked_for() -> None:
     assert said(desk.hear(walk(3))) == [m.WalkAck(7, False), m.TaskRequest((TASK.id,))]
 
 
-def test_too_many_tasks_of_ones_own_is_an_error_of_ones_own() -> None:
+def test_too_many_tasks_of_ones_own_are_refused_like_anybodys() -> None:
     desk = Desk()
     for i in range(MAX_TASKS):
         desk.introduce(make_task(standard_seed=i))
-    with pytest.raises(Refused):
-        desk.introduce(make_task(standard_seed=MAX_TASKS))
+    refused = reports.MessageRefused(
+        desk.node.peer, "introduced task", Refusal.BUSY, "64 tasks are held, and no peer holds more"
+    )
+    assert desk.introduce(make_task(standard_seed=MAX_TASKS)) == [Report(refused)]
+    assert len(desk.node.tasks.entries()) == MAX_TASKS
 
 
 def test_work_that_no_machine_asked_for_is_a_bug_of_ours() -> None:

@@ -5,8 +5,9 @@ from collections import Counter
 import pytest
 
 from protocol.base.ids import PeerId
+from protocol.base.limits import CLOCK_TOLERANCE_S
 from protocol.identity.descriptor import Descriptor
-from protocol.membership.view import Learned, Liveness, View
+from protocol.membership.view import EXPIRY_STEP_S, Learned, Liveness, View
 from tests.protocol.membership.world import START, Peer, World
 
 NOW = START
@@ -89,12 +90,15 @@ def test_expired_members_and_tombstones_are_dropped(people: list[Peer]) -> None:
     entry = view.member(people[1].id)
     assert entry is not None
     view.set_state(entry, Liveness.DEAD, 1, NOW)
-    almost = people[1].own.expires + 119.0
-    assert view.expire(almost) == []
+    end = people[1].own.expires + CLOCK_TOLERANCE_S
+    assert view.expire(end - EXPIRY_STEP_S - 1) == []
     assert len(list(view.entries())) == 2
-    assert view.expire(almost + 2) == [people[2].id]
+    assert view.expire(end - 1.5) == []  # looked a moment ago
+    assert view.expire(end - 1) == [people[2].id]  # before anybody refuses it
+    assert [entry.descriptor.peer for entry in view.entries()] == [people[1].id]  # nobody takes the dead for alive
+    assert view.expire(end - 1 + EXPIRY_STEP_S) == []
     assert list(view.entries()) == []
-    assert view.learn(people[1].own, almost + 2, []) is Learned.NOTHING  # expired: not even as a stranger
+    assert view.learn(people[1].own, end + 1, []) is Learned.NOTHING  # expired: not even as a stranger
 
 
 def test_members_and_tombstones_are_bounded(people: list[Peer]) -> None:
