@@ -39,6 +39,7 @@ LEAVE_FANOUT = 16
 """Peers that are told of a leave at first hand."""
 REMEMBERED_PER_MEMBER = 4
 """Peers whose reach is remembered, as a multiple of the view's capacity."""
+_RUMOURED = frozenset((Liveness.SUSPECT, Liveness.DEAD, Liveness.LEFT))
 MAX_INCARNATION = 2**62
 """Rumours above this are nonsense; leaves room to count on."""
 
@@ -374,11 +375,13 @@ class Membership:
                 pass
 
     def _take_rumours(self, rumours: Sequence[Rumour], now: float) -> None:
+        own, view = self._bulletin.own.peer, self._view
         for rumour in rumours[:MAX_RUMOURS]:
-            self._take_rumour(rumour, now)
+            if rumour.peer == own or view.entry(rumour.peer) is not None:  # most are of nobody known here
+                self._take_rumour(rumour, now)
 
     def _take_rumour(self, rumour: Rumour, now: float) -> None:
-        if rumour.state not in (Liveness.SUSPECT, Liveness.DEAD, Liveness.LEFT) or rumour.incarnation > MAX_INCARNATION:
+        if rumour.state not in _RUMOURED or rumour.incarnation > MAX_INCARNATION:
             return
         if rumour.peer == self._bulletin.own.peer:
             if rumour.incarnation >= self.incarnation:

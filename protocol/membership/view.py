@@ -37,7 +37,7 @@ from protocol.identity.descriptor import Descriptor
 
 ESTIMATE_WINDOW = 1024
 """Received descriptors over which the hit rate is averaged: some 70 periods."""
-EXPIRY_STEP_S = CLOCK_TOLERANCE_S / 4
+EXPIRY_STEP_S = CLOCK_TOLERANCE_S / 2
 """Between two looks for what has expired: in a large network something always has."""
 PARTIAL_UNTIL = 0.75
 """A partial view counts as whole again once it has shrunk to this share of its capacity."""
@@ -253,7 +253,8 @@ class View:
         if now < self._expire_at:
             return []
         self._expire_at = now + EXPIRY_STEP_S
-        dropped = [peer for peer, entry in self._members.items() if expired(entry.descriptor, self._expire_at)]
+        limit = self._expire_at - CLOCK_TOLERANCE_S
+        dropped = [peer for peer, entry in self._members.items() if entry.descriptor.expires < limit]
         for peer in dropped:
             self._remove(peer)
         for peer in [p for p, entry in self._tombstones.items() if expired(entry.descriptor, now)]:
