@@ -276,5 +276,5 @@ def variable(section: str, key: str) -> str:
 VARIABLES: Mapping[str, tuple[str, str]] = {
     variable(section, key): (section, key) for section, keys in SECTIONS.items() for key in keys
 }
-OTHER_VARIABLES = ("SUSURRUS_HOME", "SUSURRUS_DEBUG", "SUSURRUS_TOKEN", "SUSURRUS_TOKEN_FILE")
+OTHER_VARIABLES = ("SUSURRUS_HOME", "SUSURRUS_DEBUG", "SUSURRUS_TOKEN", "SUSURRUS_TOKEN_FILE", "SUSURRUS_LIFELINE")
 """Read by commands, not part of the configuration."""

@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from peer import lifeline
 from peer.audit.recording import Recorder
 from peer.config import Config
 from peer.driver import Clock, Driver
@@ -151,6 +152,7 @@ class Daemon:
     async def _live(self, stack: contextlib.AsyncExitStack, house: Household, introduced: Task | None) -> None:
         """In the network while the gate is open, asleep while it is closed, until something ends it."""
         stack.enter_context(self._signals())
+        stack.enter_context(lifeline.watched(lifeline.inherited(), self.stop))
         await stack.enter_async_context(self._watching())
         asleep = SleepingBoard(
             self.home.signing_key.peer_id, house.chain.network, self.observer, self.application, self.storage,

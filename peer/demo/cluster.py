@@ -20,6 +20,7 @@ import aiohttp
 import numpy as np
 
 import peer
+from peer import lifeline
 from peer.entropy import SystemEntropy
 from peer.errors import PeerError
 from peer.home import create_home, read_admin
@@ -81,7 +82,9 @@ class Cluster:
         self.members: list[Member] = []
         self._audit = audit
         self._session: aiohttp.ClientSession | None = None
-        self._environment = _environment()
+        self._lifeline = list(os.pipe())
+        """Closed with this process, however it ends: the peers notice (``peer.lifeline``)."""
+        self._environment = _environment() | {lifeline.VARIABLE: str(self._lifeline[0])}
 
     def prepare(self, data: Dataset, shards: list[np.ndarray[Any, Any]]) -> None:
         """Make the network, and for each shard a home with its records."""
@@ -116,8 +119,9 @@ class Cluster:
             command += ["--audit", str(self._audit)]
         with member.log.open("ab") as log:
             member.process = await asyncio.create_subprocess_exec(
-                *command, stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log, env=self._environment
-            )
+                *command, stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log, env=self._environment,
+                pass_fds=self._lifeline[:1],
+            )  # fmt: skip
 
     async def ready(self, member: Member) -> None:
         """Wait until a peer answers.  Raises ``DemoFailed`` with its last words if it ends instead."""
@@ -158,6 +162,8 @@ class Cluster:
             await asyncio.wait([asyncio.ensure_future(p.wait()) for p in late])
         if self._session is not None:
             await self._session.close()
+        while self._lifeline:
+            os.close(self._lifeline.pop())
 
     # --- questions --------------------------------------------------------------------------------------------
 

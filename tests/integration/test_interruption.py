@@ -35,7 +35,7 @@ def _hears(background: bool) -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
 @pytest.mark.parametrize("background", [False, True], ids=["", "background"])
 def test_the_demo_takes_its_peers_with_it(tmp_path: Path, ending: signal.Signals, background: bool) -> None:
     if background and ending == signal.SIGINT:
@@ -53,11 +53,15 @@ def test_the_demo_takes_its_peers_with_it(tmp_path: Path, ending: signal.Signals
         assert found is not None
         until(lambda: len(running_in(found[1])) >= 2, "its peers run")
         demo.send_signal(ending)
-        assert demo.wait(PATIENCE_S) == 130
+        assert demo.wait(PATIENCE_S) == (-signal.SIGKILL if ending == signal.SIGKILL else 130)
     finally:
         if demo.poll() is None:
             demo.kill()
             demo.wait()
+    if ending == signal.SIGKILL:  # it can do nothing any more: they notice that it is gone
+        until(lambda: running_in(found[1]) == [], "its peers leave")
+        assert "Traceback" not in "".join(path.read_text() for path in Path(found[1]).glob("*.log"))
+        return
     assert running_in(found[1]) == []
     assert not Path(found[1]).exists()
     assert log.read_text().splitlines()[-1] == "susurrus: interrupted"

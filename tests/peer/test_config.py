@@ -204,7 +204,7 @@ def test_no_variable_of_ours_looks_like_an_orchestrators() -> None:
 
 
 def test_the_variables_of_commands_are_known(tmp_path: Path) -> None:
-    names = ("SUSURRUS_HOME", "SUSURRUS_DEBUG", "SUSURRUS_TOKEN", "SUSURRUS_TOKEN_FILE")
+    names = ("SUSURRUS_HOME", "SUSURRUS_DEBUG", "SUSURRUS_TOKEN", "SUSURRUS_TOKEN_FILE", "SUSURRUS_LIFELINE")
     load(tmp_path, "", dict.fromkeys(names, "x") | {"PATH": "/bin"})
 
 
