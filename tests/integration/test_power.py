@@ -163,7 +163,7 @@ def test_an_unplugged_peer_leaves_and_comes_back_with_the_newest_model(peers: Pe
     peers.start(0, "--task", str(peers.root / "task.toml"))
     for i in (1, 3, 2):
         peers.start(i)
-    until(lambda: peers.status(2)["contributions"], "four peers train")
+    until(lambda: (s := peers.status(2))["contributions"] and s["age"] > 0, "four peers train")
     assert peers.status(2)["gate"] == "open"
     assert phone.calls(LOCK), "the wake lock is held while rounds run"
     before = peers.status(2)
