@@ -56,7 +56,7 @@ class Membership:
         self._view = View(own.peer, settings.view_capacity, entropy)
         self._detector = Detector(settings, entropy)
         self._bulletin = Bulletin(own, self._view, settings)
-        self._dialler = Dialler(settings)
+        self._dialler = Dialler(own.peer, settings)
         self._reach = Reach(REMEMBERED_PER_MEMBER * settings.view_capacity)
         self._judge = Judge(self._view, self._detector, self._bulletin, self._reach, settings)
         self._urgent: list[PeerId] = []
@@ -151,9 +151,11 @@ class Membership:
         """A verified descriptor from a seed or from before a restart: greet its peer at once, unless they talk already.
 
         A network that started together asks its seeds again together: greeted by all, they would be given up by all.
+        In a partial view a random member makes room: a seed may be all that is known of another part of the network.
         """
         self._wake(now)
-        self._learn(descriptor, now, [])
+        spare = self._view.sample(1) if self._view.partial and self._view.entry(descriptor.peer) is None else []
+        self._learn(descriptor, now, [member.peer for member in spare])
         if self._view.member(descriptor.peer) is not None and not self.talked_with(descriptor.peer):
             self._greet_soon(descriptor.peer)
         return []

@@ -316,3 +316,21 @@ def test_two_parts_that_were_never_joined_find_each_other(seed: int) -> None:
     world.run(600)
     asked = len(world.dials) - before
     assert 0 < asked <= 2 * FEW * 600 / (LONELY_PERIODS * LAN.gossip_period_s), f"the seeds are asked {asked} times"
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_two_parts_with_full_views_find_each_other(seed: int) -> None:
+    """As above, where every peer knows more of its own part than its view has room for."""
+    world = World(seed, replace(LAN, view_capacity=12))
+    peers = world.add(60)
+    parts = peers[:30], peers[30:]
+    for part in parts:
+        world.seeds = part[:1]
+        for peer in part:
+            peer.start()
+        world.run(20)
+        assert all(len(peer.known()) == 12 for peer in part)
+    ids = [{peer.id for peer in part} for part in parts]
+    world.seeds = [peers[0], peers[30]]
+    world.run_until(lambda: all(peer.known() & ids[peer in parts[0]] for peer in peers), within=240)
+    assert all(len(peer.known()) == 12 for peer in peers)
