@@ -2,8 +2,9 @@
 
 Neighbours: ``peer.driver`` owns one and posts what it sealed; ``server`` is the other end.
 Invariants: bytes on their way out are bounded (a post waits for its turn); so are the connections to one destination;
-no redirect, cookie, proxy or compression is ever taken up; an answer's body is bounded; a body is sent at most twice,
-the second time only when a pooled connection turned out to be stale (harmless: envelopes are replay-protected).
+no redirect, cookie, proxy or compression is ever taken up; an answer's body is bounded; a body is sent again only when
+a connection broke, before or after it had arrived (harmless: envelopes are replay-protected), or when too much was
+under way at the other end, and a bounded number of times; whom no connection can be made to is given up at once.
 """
 
 import asyncio
@@ -12,6 +13,7 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from http import HTTPStatus
 from types import TracebackType
 from typing import Self
 
@@ -55,6 +57,9 @@ class ClientLimits:
     """Time for one connection to be made, name resolution included."""
     dns_s: float = 30.0
     """How long a resolved name is believed."""
+    retry_pauses_s: tuple[float, ...] = (0.1, 0.5, 2.0)
+    """Before a body is sent again whose connection broke (a phone has changed its network, a router has forgotten), or
+    for which there was no room."""
     measured_bytes: int = 128 * 2**10
     """Bodies from this size on tell how fast a link is; smaller ones tell its latency."""
 
@@ -231,17 +236,33 @@ class Client:
         try:
             async with asyncio.timeout(timeout_s):
                 taken = await self._budget.take(len(body))
-                try:
-                    return await self._exchange(destination, url, body)
-                except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
-                    if isinstance(error, aiohttp.ClientConnectorError) or not destination.reused:
-                        raise
-                    destination.reused = False
-                    return await self._exchange(destination, url, body)
+                return await self._insist(destination, url, body)
         except (TimeoutError, aiohttp.ClientError, OSError, RuntimeError, ValueError) as error:
             raise Unreachable(address, _sentence(error, timeout_s)) from error
         finally:
             self._budget.give(taken)
+
+    async def _insist(self, destination: _Destination, url: URL, body: Body) -> Answer:
+        """An exchange, again after a pause if its connection broke or too much was under way at the other end."""
+        pauses = iter(self.limits.retry_pauses_s)
+        stale = destination.reused
+        while True:
+            session = self._session
+            try:
+                answer = await self._exchange(destination, url, body)
+                if answer.status != HTTPStatus.SERVICE_UNAVAILABLE or (pause := next(pauses, None)) is None:
+                    return answer
+            except aiohttp.ClientConnectionError as error:
+                if isinstance(error, aiohttp.ClientConnectorError | TimeoutError) or self._session.closed:
+                    raise
+                if session is not self._session:
+                    pause = 0.0
+                elif stale:  # it was pooled, and closed meanwhile: that says nothing about the link
+                    pause = 0.0
+                    stale = destination.reused = False
+                elif (pause := next(pauses, None)) is None:
+                    raise
+            await asyncio.sleep(pause)
 
     async def _exchange(self, destination: _Destination, url: URL, body: Body) -> Answer:
         """One request and its answer."""
