@@ -9,6 +9,7 @@ under way at the other end, and a bounded number of times; whom no connection ca
 
 import asyncio
 import socket
+import sys
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
@@ -55,6 +56,9 @@ class ClientLimits:
     """An idle connection is dropped after this: before the server's own time-out."""
     connect_s: float = 5.0
     """Time for one connection to be made, name resolution included."""
+    unacknowledged_s: float = 10.0
+    """A connection over which nothing gets through for so long is given up (Linux and Android; elsewhere it is the
+    system that decides, after minutes): its other end has moved, or a router on the way has forgotten it."""
     dns_s: float = 30.0
     """How long a resolved name is believed."""
     retry_pauses_s: tuple[float, ...] = (0.1, 0.5, 2.0)
@@ -182,6 +186,7 @@ class Client:
                 keepalive_timeout=self.limits.keepalive_s,
                 ttl_dns_cache=self.limits.dns_s,  # type: ignore[arg-type]  # any number of seconds
                 resolver=_Resolver(),
+                socket_factory=self._socket,
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=self.limits.connect_s),
@@ -189,6 +194,14 @@ class Client:
             auto_decompress=False,
             trust_env=False,
         )
+
+    def _socket(self, address: aiohttp.AddrInfoType) -> socket.socket:
+        family, kind, protocol, _, _ = address
+        made = socket.socket(family, kind, protocol)
+        if sys.platform in ("linux", "android"):
+            limit = int(self.limits.unacknowledged_s * 1000)
+            made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, limit)
+        return made
 
     async def __aenter__(self) -> Self:
         return self

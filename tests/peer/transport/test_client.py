@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import sys
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -286,6 +287,24 @@ async def test_a_server_that_always_breaks_is_tried_so_often_and_no_more(n: int)
         assert caught.value.address == address
         assert len(seen) == 3
         assert client.in_flight_bytes == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the system decides")
+async def test_a_connection_over_which_nothing_gets_through_is_given_up() -> None:
+    release, body = asyncio.Event(), bytes(30_000_000)
+
+    async def script(number: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if number == 0:
+            await release.wait()  # reads nothing: what does not fit into the buffers of both ends stays with the client
+        else:
+            await request(reader)
+            writer.write(OK)
+
+    limits = ClientLimits(unacknowledged_s=0.3, retry_pauses_s=(0.0,))
+    async with scripted(script) as (address, seen), Client(limits=limits) as client:
+        assert (await client.post(address, ENVELOPE_PATH, body, 60)).body == b"ok"
+        assert len(seen) == 2
+        release.set()
 
 
 @pytest.mark.parametrize("busy", [2, 3])
