@@ -7,8 +7,8 @@ NAT) depends on the seed and its index alone; memory grows with peers and live c
 Model: a pair of peers has a base latency, the same both ways, drawn once; each message adds jitter, so messages may
 overtake each other, as separate requests do.  A message takes ``size / min(up, down)`` seconds, and long ones of one
 peer queue behind each other at both ends, first fit in the order in which they were sent; a short one
-(``interleaved_bytes``) passes between the packets of long ones.  A lost message has used its sender's uplink, and
-nobody is told.
+(``interleaved_bytes``) passes between the packets of long ones.  A lost message has used its sender's uplink.  Where it
+is sent again (``resend_s``), up to ``TRIES`` times in all, its sender knows in the end; elsewhere nobody does.
 """
 
 from bisect import bisect_right
@@ -25,6 +25,8 @@ _PLACES = 4096
 """Base latencies in the table that a pair of peers picks from: the middles of so many equal shares."""
 _LEAST_BYTES_PER_S = 1.0
 _FIRST_BLOCK = 16
+TRIES = 4
+"""As ``peer.transport.client`` makes them."""
 
 
 class Delivery(NamedTuple):
@@ -158,17 +160,21 @@ class Network:
         # Products of odd random numbers are as good as random in their middle bits, and the same both ways.
         base = self._bases[source.tag * target.tag >> 40 & (_PLACES - 1)]
         latency = base + self._jitter()
-        arrival = start + latency
-        if self._limited:
-            arrival = self._transfer(now, start, latency, source, target, nbytes)
-        if self._lossless:
-            return Delivery((arrival,))
-        chance = self._chance()
-        if chance < model.loss:
-            return LOST
-        if chance < model.loss + model.duplication:
-            return Delivery((arrival, arrival + base + self._jitter()))
-        return Delivery((arrival,))
+        for _ in range(TRIES):
+            arrival = start + latency
+            if self._limited:
+                arrival = self._transfer(now, start, latency, source, target, nbytes)
+            if self._lossless:
+                return Delivery((arrival,))
+            chance = self._chance()
+            if chance >= model.loss:
+                if chance < model.loss + model.duplication:
+                    return Delivery((arrival, arrival + base + self._jitter()))
+                return Delivery((arrival,))
+            if model.resend_s is None:
+                return LOST
+            start += model.resend_s
+        return Delivery((), start)
 
     def no_answer(self, now: float) -> Delivery:
         """What becomes of a message to somebody who is not there: its sender gives up after ``model.silence_s``."""

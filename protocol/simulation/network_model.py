@@ -4,7 +4,8 @@ Neighbours: ``network`` is one world's state of such a model; ``figures`` holds 
 Invariants: frozen; times in seconds, rates in bytes per second, chances between 0 and 1.
 
 Measured: the time and the success share of setting up a connection between two smartphones (``figures``).  Modelled,
-as round numbers of the usual order of magnitude: all latencies, losses, bandwidths, and the NAT table.
+as round numbers of the usual order of magnitude: all latencies, losses, bandwidths, and the NAT table.  A lost message
+is one whose connection has gone silent, not a packet: those TCP sends again by itself.
 """
 
 from dataclasses import dataclass, replace
@@ -89,7 +90,10 @@ class NetworkModel:
     jitter_s: Distribution = _NONE
     """Added to it, drawn for each message."""
     loss: float = 0.0
-    """The chance that a message is lost, its sender not knowing."""
+    """The chance that a message is lost."""
+    resend_s: float | None = None
+    """How long its sender takes to notice and to send it again; None: never.  The presets have what the daemon's
+    transport waits for an acknowledgement."""
     duplication: float = 0.0
     """The chance that a message arrives twice."""
     up_bytes_per_s: Distribution | None = None
@@ -103,6 +107,9 @@ class NetworkModel:
     connections: Connections | None = None
     """None: no set-up, everybody reaches everybody."""
 
+
+UNACKNOWLEDGED_S = 10.0
+"""As ``peer.transport.client.ClientLimits.unacknowledged_s``."""
 
 MEASURED_SETUP = Connections(SETUP_SUCCEEDED_S, SETUP_SUCCESS_SHARE, SETUP_FAILED_S)
 """Set-up between two smartphones, as measured."""
@@ -120,6 +127,7 @@ PRESETS: dict[str, NetworkModel] = {
         latency_s=Lognormal(0.04, 0.6),
         jitter_s=Exponential(0.005),
         loss=0.001,
+        resend_s=UNACKNOWLEDGED_S,
         up_bytes_per_s=Lognormal(2.5e6, 0.7),
         down_bytes_per_s=Lognormal(10e6, 0.7),
     ),
@@ -127,6 +135,7 @@ PRESETS: dict[str, NetworkModel] = {
         latency_s=Lognormal(0.06, 0.6),
         jitter_s=Exponential(0.02),
         loss=0.005,
+        resend_s=UNACKNOWLEDGED_S,
         up_bytes_per_s=Lognormal(1.25e6, 0.8),
         down_bytes_per_s=Lognormal(4e6, 0.8),
         silence_s=Constant(15.0),
@@ -153,6 +162,7 @@ def parse(data: object, place: str) -> NetworkModel:
         latency_s=_distribution(table, "latency_s", base.latency_s),
         jitter_s=_distribution(table, "jitter_s", base.jitter_s),
         loss=table.number("loss", base.loss, most=1.0),
+        resend_s=_resend(table, base.resend_s),
         duplication=table.number("duplication", base.duplication, most=1.0),
         up_bytes_per_s=field_of(table, "up_bytes_per_s", base.up_bytes_per_s, positive=True),
         down_bytes_per_s=field_of(table, "down_bytes_per_s", base.down_bytes_per_s, positive=True),
@@ -170,6 +180,13 @@ def parse(data: object, place: str) -> NetworkModel:
 
 def _distribution(table: Table, key: str, default: Distribution) -> Distribution:
     return field_of(table, key, default) or default
+
+
+def _resend(table: Table, default: float | None) -> float | None:
+    """``"never"``, or seconds."""
+    if table.get("resend_s") == "never":
+        return None
+    return table.number("resend_s") if "resend_s" in table else default
 
 
 def _connections(table: Table, default: Connections | None) -> Connections | None:

@@ -14,6 +14,8 @@ from peer.transport.client import Client, ClientLimits, Unreachable
 from peer.transport.exchange import ENVELOPE_PATH, HELLO_PATH, MAX_ANSWER
 from peer.transport.largebody import TAKE_OVER_FROM, TRUSTED_FROM
 from peer.transport.server import Answer, Body, Server
+from protocol.simulation.network import TRIES
+from protocol.simulation.network_model import UNACKNOWLEDGED_S
 
 Script = Callable[[int, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 SIZES = [
@@ -474,3 +476,9 @@ async def test_a_post_under_way_goes_on_over_the_renewed_connections() -> None:
         await client.renew()
         assert (await waiting).body == b"ok"
         assert len(seen) == 2
+
+
+def test_the_laboratory_sends_again_as_the_client_does() -> None:
+    limits = ClientLimits()
+    assert limits.unacknowledged_s == UNACKNOWLEDGED_S
+    assert len(limits.retry_pauses_s) + 1 == TRIES

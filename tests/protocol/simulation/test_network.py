@@ -2,13 +2,14 @@
 
 import math
 import random
+from collections import Counter
 from dataclasses import replace
 from itertools import combinations
 
 import pytest
 
 from protocol.simulation.distributions import Constant, Exponential, Lognormal, Uniform, Weibull
-from protocol.simulation.network import LOST, Delivery, Lane, Network
+from protocol.simulation.network import LOST, TRIES, Delivery, Lane, Network
 from protocol.simulation.network import _draws as draws
 from protocol.simulation.network_model import (
     CAN_DIAL,
@@ -110,6 +111,15 @@ def test_loss_and_doubles_come_as_often_as_said() -> None:
     assert all(d.arrivals == (0.1, 0.2) for d in found if len(d.arrivals) == 2)
 
 
+def test_what_is_lost_is_sent_again_so_often() -> None:
+    network = Network(replace(PLAIN, loss=0.5, resend_s=3.0), seed=5)
+    found = Counter(network.send(10.0, i % 7, 8, 100) for i in range(10_000))
+    arrived = [Delivery((10.1 + 3.0 * tries,)) for tries in range(TRIES)]
+    assert set(found) == {*arrived, Delivery((), 10.0 + 3.0 * TRIES)}
+    for number, delivery in enumerate(arrived, start=1):
+        assert abs(found[delivery] - 10_000 / 2**number) < 6 * math.sqrt(10_000 / 2**number)
+
+
 # --- bandwidth ----------------------------------------------------------------------------------------------------
 
 LIMITED = replace(PLAIN, up_bytes_per_s=Constant(1e6), down_bytes_per_s=Constant(4e6), interleaved_bytes=0)
@@ -144,6 +154,13 @@ def test_a_queue_at_one_sender_does_not_block_others_messages_to_the_same_peer()
     for _ in range(100):
         network.send(0.0, 0, 9, MB)
     assert arrival(network.send(0.0, 1, 9, MB)) == pytest.approx(1.1, abs=0.3)
+
+
+def test_what_is_sent_again_takes_its_time_again() -> None:
+    network = Network(replace(LIMITED, loss=1.0, resend_s=3.0), 1)
+    assert network.send(0.0, 0, 1, 1_000_000) == Delivery((), 3.0 * TRIES)
+    network.model = LIMITED
+    assert network.send(0.0, 0, 2, 1_000_000).arrivals == (pytest.approx(2.1),)
 
 
 def test_short_messages_pass_between_the_packets_of_long_ones() -> None:

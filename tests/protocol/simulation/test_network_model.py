@@ -28,6 +28,7 @@ def test_a_preset_and_what_differs_from_it() -> None:
             "latency_s": 0.2,
             "jitter_s": {"kind": "exponential", "mean": 0.01},
             "loss": 0.5,
+            "resend_s": 3,
             "up_bytes_per_s": {"kind": "uniform", "low": 1, "high": 2},
             "interleaved_bytes": 0,
             "connections": {"success": 0.9, "nat": {"open": 0.5, "cone": 0.5}},
@@ -39,6 +40,7 @@ def test_a_preset_and_what_differs_from_it() -> None:
         latency_s=Constant(0.2),
         jitter_s=Exponential(0.01),
         loss=0.5,
+        resend_s=3.0,
         up_bytes_per_s=Uniform(1.0, 2.0),
         down_bytes_per_s=phones.down_bytes_per_s,
         interleaved_bytes=0,
@@ -46,6 +48,7 @@ def test_a_preset_and_what_differs_from_it() -> None:
         connections=Connections(success=0.9, nat=NatShares(0.5, 0.5, 0.0, 0.0)),
     )
     assert parse({"preset": "smartphones", "connections": "none"}, "n").connections is None
+    assert parse({"preset": "wan", "resend_s": "never"}, "n").resend_s is None
     assert parse({"preset": "wan", "connections": "measured"}, "n").connections == MEASURED_SETUP
     sure = parse({"connections": {"preset": "measured", "success": 1.0}}, "n").connections
     assert sure == replace(MEASURED_SETUP, success=1.0)
@@ -62,6 +65,7 @@ def test_all_mistakes_are_told() -> None:
         "preset": "lann",
         "latency_s": {"kind": "lognormal", "median": 1},
         "loss": 1.5,
+        "resend_s": -1,
         "duplication": -0.1,
         "up_bytes_per_s": 0,
         "interleaved_bytes": 1.5,
@@ -74,13 +78,14 @@ def test_all_mistakes_are_told() -> None:
         "network.preset is 'lann': one of ideal, lan, wan, smartphones",
         "network.latency_s needs sigma",
         "network.loss must be at least 0 and at most 1, not 1.5",
+        "network.resend_s must be at least 0, not -1",
         "network.duplication must be at least 0 and at most 1, not -0.1",
         "network.up_bytes_per_s must not always be 0",
         "network.interleaved_bytes must be a whole number, not 1.5",
         "network.connections.nat has no key 'full'; its keys: open, cone, symmetric, blocked",
         "network.connections has no key 'sucess'; its keys: preset, setup_s, success, failure_s, nat",
-        "network has no key 'delay'; its keys: preset, latency_s, jitter_s, loss, duplication, up_bytes_per_s,"
-        " down_bytes_per_s, interleaved_bytes, silence_s, connections",
+        "network has no key 'delay'; its keys: preset, latency_s, jitter_s, loss, resend_s, duplication,"
+        " up_bytes_per_s, down_bytes_per_s, interleaved_bytes, silence_s, connections",
     ]
 
 
