@@ -268,9 +268,7 @@ class Client:
             except aiohttp.ClientConnectionError as error:
                 if isinstance(error, aiohttp.ClientConnectorError | TimeoutError) or self._session.closed:
                     raise
-                if session is not self._session:
-                    pause = 0.0
-                elif stale:  # it was pooled, and closed meanwhile: that says nothing about the link
+                if stale or session is not self._session:  # closed meanwhile: that says nothing about the link
                     pause = 0.0
                     stale = destination.reused = False
                 elif (pause := next(pauses, None)) is None:

@@ -49,7 +49,7 @@ def test_who_comes_back_with_company_does_not_call_at_once() -> None:
 
 
 def test_the_peers_of_a_large_network_call_one_after_the_other() -> None:
-    """However close together they joined: in each of the first three usual pauses a few at a time."""
+    """However close together they joined: over two usual pauses, a few at a time."""
     others, at = 10_000, Counter[int]()
     pause = LONELY_PERIODS * others // FEW
     for number in range(200):
