@@ -59,6 +59,7 @@ class Node:
             own=lambda: self.descriptor,
             members=self.membership.within_reach,
             talked_with=self.membership.talked_with,
+            heard_lately=self.membership.heard_lately,
             lost=self._lost,
             keyring=surroundings.keyring,
             network=self.network,

@@ -3,14 +3,15 @@
 Neighbours: ``machine`` calls it for every empty place; ``shape`` cuts the slices, ``lineage`` signs the hop.
 Invariants: a peer is tried at most once per round by one parent; candidates come from the place's own slice first, then
 from the parent's whole slice, so that two parents rarely invite the same peer; of each, those that this peer talks with
-come before strangers.
+come before strangers.  With ``recent_s`` whoever was heard from within it comes before all these, in the same order of
+slices and then from anywhere.
 """
 
 from protocol.aggregation.lineage import extend, sign_hop
 from protocol.aggregation.phases import Place, advance
 from protocol.aggregation.ports import Ports
 from protocol.aggregation.round import Child, Round
-from protocol.aggregation.shape import child_caps, position, split
+from protocol.aggregation.shape import RING, child_caps, position, split
 from protocol.base.ids import PeerId
 from protocol.base.limits import MAX_INLINE_STATE
 from protocol.effects import Effect, Send
@@ -86,9 +87,15 @@ def _candidate(ports: Ports, state: Round, child: Child) -> Descriptor | None:
     places = [(_position(state, d.peer), d) for d in ports.members() if d.peer not in barred]
     low = min(c.low for c in state.children)
     high = max(c.high for c in state.children)
-    for start, end in ((child.low, child.high), (low, high)):
-        inside = [d for p, d in places if start <= p < end]
-        if inside:
+    slices = (child.low, child.high), (low, high)
+    if ports.settings.recent_s:
+        # Where many have gone unnoticed, silence costs more than the "already in this round" of another's candidate.
+        recent = [(p, d) for p, d in places if ports.heard_lately(d.peer)]
+        for start, end in (*slices, (0, RING)):
+            if inside := [d for p, d in recent if start <= p < end]:
+                return ports.entropy.choice(inside)
+    for start, end in slices:
+        if inside := [d for p, d in places if start <= p < end]:
             # Setting up a connection may take longer than an answer, and fail: those go first to whom one stands.
             near = [d for d in inside if ports.talked_with(d.peer)]
             return ports.entropy.choice(near or inside)

@@ -24,7 +24,9 @@ class Ports:
     members: Callable[[], list[Descriptor]]
     """Peers believed alive and within reach, without this one, in a fixed order."""
     talked_with: Callable[[PeerId], bool]
-    """Whether a message of this peer has come lately, so that one to it will arrive."""
+    """Whether this peer has been heard from, and nothing to it was lost since."""
+    heard_lately: Callable[[PeerId], bool]
+    """Whether that was within ``recent_s``, so that it is most likely still there."""
     lost: Callable[[Descriptor], bool]
     """Whether the peer that had this descriptor is no longer held for alive, or has restarted since: nothing more of a
     round is to be expected of it."""

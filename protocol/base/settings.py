@@ -1,7 +1,7 @@
 """Timing and size knobs of a peer: each with its unit in its name, and its formula beside it.
 
 Neighbours: ``peer.config`` chooses a preset and overrides fields; every machine reads its own.
-Invariants: frozen; every value positive; these are a peer's own choices, never taken from a stranger.
+Invariants: frozen; no value is negative; these are a peer's own choices, never taken from a stranger.
 """
 
 from dataclasses import dataclass, replace
@@ -35,6 +35,8 @@ class Settings:
     """Assumed speed of an unmeasured link; a vector's transfer both ways is added to budgets."""
     offer_attempts: int = 4
     """Candidates tried for one child's place."""
+    recent_s: float = 0.0
+    """Candidates heard from within so long come before all others, wherever they stand; 0: they have no precedence."""
     walk_ack_timeout_s: float = 1.0
     revive_timeout_s: float = 4.0
     """A walk not heard of for this long (or ``revive_intervals`` of its usual steps, if longer) is taken as lost."""
@@ -75,6 +77,7 @@ PHONES = replace(
     probe_timeout_s=15.0,
     suspicion_periods=4,
     answer_timeout_s=15.0,
+    recent_s=30.0,
     hop_allowance_s=3.0,
     round_budget_s=90.0,
     walk_ack_timeout_s=20.0,

@@ -98,6 +98,10 @@ class Membership:
         """Whether this peer has heard from it directly, and missed nothing since."""
         return self._reach.to(peer, self._clock) is Contact.OPEN
 
+    def heard_lately(self, peer: PeerId) -> bool:
+        """Whether that was within ``recent_s``."""
+        return self.talked_with(peer) and self._reach.silence(peer, self._clock) < self._settings.recent_s
+
     def sample(self, count: int, exclude: Container[PeerId] = ()) -> list[Descriptor]:
         """Up to ``count`` different alive peers not in ``exclude``, near uniform over the network."""
         return self._view.sample(count, exclude)

@@ -10,6 +10,7 @@ a sign of death at once; that of somebody never heard from only after ``STRIKES`
 three helpers that are reached themselves all fail to reach a peer that is well with a chance of 0.57^3, one in five.
 """
 
+import math
 from enum import Enum, auto
 
 from protocol.base.ids import PeerId
@@ -72,6 +73,10 @@ class Reach:
     def ever(self, peer: PeerId) -> bool:
         """Whether it has been heard from."""
         return peer in self._heard
+
+    def silence(self, peer: PeerId, now: float) -> float:
+        """Seconds since it was last heard from; infinity: never."""
+        return now - self._heard.get(peer, -math.inf)
 
     def to(self, peer: PeerId, now: float) -> Contact:
         """What is known of the way to it."""

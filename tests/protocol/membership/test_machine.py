@@ -20,13 +20,14 @@ NOW = START
 class Bench:
     """One machine under test (``me``) that knows the others, and the others' descriptors."""
 
-    def __init__(self, others: int = 6, capacity: int = LAN.view_capacity) -> None:
+    def __init__(self, others: int = 6, capacity: int = LAN.view_capacity, recent_s: float = 0.0) -> None:
         self.world = World("bench")
         me, *self.others = self.world.add(others + 1)
         for peer in (me, *self.others):
             peer.sign()
         self.me = me
-        self.machine = Membership(me.own, replace(LAN, view_capacity=capacity), me.entropy, self.world.verifier, NOW)
+        settings = replace(LAN, view_capacity=capacity, recent_s=recent_s)
+        self.machine = Membership(me.own, settings, me.entropy, self.world.verifier, NOW)
         for peer in self.others:
             self.machine.heard(peer.own, NOW)
 
@@ -138,6 +139,23 @@ def test_who_is_found_again_is_greeted_unless_they_talk(bench: Bench) -> None:
     for descriptor in (known, talking):
         bench.machine.found(descriptor, NOW + 0.1)
     assert [send.to for send in sent(bench.machine.tick(NOW + 0.1, (), ()))] == [known]
+
+
+def test_heard_lately_is_who_talks_with_this_peer_and_has_not_been_silent_for_long() -> None:
+    bench = Bench(recent_s=30.0)
+    talking, lost, stranger = bench.others[0], bench.others[1], bench.world.add(1)[0].sign()
+    bench.gossip(raw=(stranger.raw,), now=NOW + 5)
+    bench.machine.heard(lost.own, NOW + 5)
+    assert bench.machine.heard_lately(talking.id)
+    assert bench.machine.heard_lately(lost.id)
+    assert not bench.machine.heard_lately(stranger.peer)
+    bench.machine._reach.missed(lost.id, NOW + 6)
+    assert not bench.machine.heard_lately(lost.id)
+    bench.machine.heard(bench.others[2].own, NOW + 34.9)
+    assert bench.machine.heard_lately(talking.id)
+    bench.machine.heard(bench.others[2].own, NOW + 35)
+    assert bench.machine.talked_with(talking.id)
+    assert not bench.machine.heard_lately(talking.id)
 
 
 # --- rumours --------------------------------------------------------------------------------------------------

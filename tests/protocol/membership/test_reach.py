@@ -56,6 +56,14 @@ def test_only_the_closed_that_others_vouch_for_are_hopeless() -> None:
     assert not reach.hopeless(A, 4.0)
 
 
+def test_silence_is_counted_from_the_latest_word() -> None:
+    reach = Reach(8)
+    assert reach.silence(A, 1e9) == float("inf")
+    reach.heard(A, 3.0)
+    reach.heard(A, 5.0)
+    assert reach.silence(A, 7.5) == 2.5
+
+
 def test_memory_is_bounded() -> None:
     reach = Reach(8)
     for number in range(100):
