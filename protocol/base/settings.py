@@ -36,7 +36,7 @@ class Settings:
     offer_attempts: int = 4
     """Candidates tried for one child's place."""
     recent_s: float = 0.0
-    """Candidates heard from within so long come before all others, wherever they stand; 0: they have no precedence."""
+    """Who was heard from within so long is asked before all others to take part or to be the next root; 0: is not."""
     walk_ack_timeout_s: float = 1.0
     revive_timeout_s: float = 4.0
     """A walk not heard of for this long (or ``revive_intervals`` of its usual steps, if longer) is taken as lost."""

@@ -91,8 +91,12 @@ class Membership:
         return [d for d in self._view.alive() if self._reach.to(d.peer, self._clock) is not Contact.CLOSED]
 
     def companions(self) -> list[Descriptor]:
-        """Those of ``alive`` with whom this peer talks; while there are none, those within reach."""
-        return [d for d in self._view.alive() if self.talked_with(d.peer)] or self.within_reach()
+        """Those of ``alive`` heard from lately; if there are none, those it talks with, and then those within reach."""
+        alive = self._view.alive()
+        for close in (self.heard_lately, self.talked_with):
+            if found := [d for d in alive if close(d.peer)]:
+                return found
+        return self.within_reach()
 
     def talked_with(self, peer: PeerId) -> bool:
         """Whether this peer has heard from it directly, and missed nothing since."""
@@ -100,7 +104,7 @@ class Membership:
 
     def heard_lately(self, peer: PeerId) -> bool:
         """Whether that was within ``recent_s``."""
-        return self.talked_with(peer) and self._reach.silence(peer, self._clock) < self._settings.recent_s
+        return self._reach.silence(peer, self._clock) < self._settings.recent_s and self.talked_with(peer)
 
     def sample(self, count: int, exclude: Container[PeerId] = ()) -> list[Descriptor]:
         """Up to ``count`` different alive peers not in ``exclude``, near uniform over the network."""

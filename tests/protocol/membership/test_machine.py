@@ -158,6 +158,24 @@ def test_heard_lately_is_who_talks_with_this_peer_and_has_not_been_silent_for_lo
     assert not bench.machine.heard_lately(talking.id)
 
 
+def test_companions_are_who_was_heard_from_lately_else_who_talks_with_this_peer_else_who_is_within_reach() -> None:
+    bench = Bench(recent_s=30.0)
+    silent, lost, talking = (bench.others[i].own for i in (0, 1, 2))
+    stranger = bench.world.add(1)[0].sign()
+    bench.gossip(raw=(stranger.raw,), by=2, now=NOW + 40)
+    for peer in bench.others:
+        if peer.own not in (silent, talking):
+            bench.machine._reach.missed(peer.id, NOW + 40)
+    assert bench.machine.companions() == [talking]
+    bench.machine._reach.missed(talking.peer, NOW + 41)
+    assert bench.machine.companions() == [silent]
+    bench.machine._reach.missed(silent.peer, NOW + 42)
+    assert bench.machine.companions() == [stranger]
+    bench.machine._reach.missed(stranger.peer, NOW + 43)
+    assert bench.machine.companions() == []
+    assert lost in bench.machine.alive()
+
+
 # --- rumours --------------------------------------------------------------------------------------------------
 
 
