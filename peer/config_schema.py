@@ -247,7 +247,7 @@ SECTIONS: Mapping[str, Mapping[str, Key]] = {
     },
     "timing": {
         field.name: Key(
-            integer(1, 1_000_000) if field.type is int else number(zero=getattr(LAN, field.name) == 0),
+            integer(1, 1_000_000) if field.type is int else number(zero=field.name == "root_pause_s"),
             int if field.type is int else float,
             getattr(LAN, field.name),
         )

@@ -59,7 +59,7 @@ class Node:
             own=lambda: self.descriptor,
             members=self.membership.within_reach,
             talked_with=self.membership.talked_with,
-            heard_lately=self.membership.heard_lately,
+            preferred=self.membership.preferred,
             lost=self._lost,
             keyring=surroundings.keyring,
             network=self.network,

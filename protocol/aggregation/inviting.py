@@ -3,8 +3,7 @@
 Neighbours: ``machine`` calls it for every empty place; ``shape`` cuts the slices, ``lineage`` signs the hop.
 Invariants: a peer is tried at most once per round by one parent; candidates come from the place's own slice first, then
 from the parent's whole slice, so that two parents rarely invite the same peer; of each, those that this peer talks with
-come before strangers.  With ``recent_s`` whoever was heard from within it comes before all these, in the same order of
-slices and then from anywhere.
+come before strangers.  Those that it prefers come before all these, in the same order of slices and then from anywhere.
 """
 
 from protocol.aggregation.lineage import extend, sign_hop
@@ -88,11 +87,10 @@ def _candidate(ports: Ports, state: Round, child: Child) -> Descriptor | None:
     low = min(c.low for c in state.children)
     high = max(c.high for c in state.children)
     slices = (child.low, child.high), (low, high)
-    if ports.settings.recent_s:
-        # Where many have gone unnoticed, silence costs more than the "already in this round" of another's candidate.
-        recent = [(p, d) for p, d in places if ports.heard_lately(d.peer)]
+    # Where many have gone unnoticed, silence costs more than the "already in this round" of another's candidate.
+    if preferred := [(p, d) for p, d in places if ports.preferred(d.peer)]:
         for start, end in (*slices, (0, RING)):
-            if inside := [d for p, d in recent if start <= p < end]:
+            if inside := [d for p, d in preferred if start <= p < end]:
                 return ports.entropy.choice(inside)
     for start, end in slices:
         if inside := [d for p, d in places if start <= p < end]:

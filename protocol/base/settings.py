@@ -35,8 +35,6 @@ class Settings:
     """Assumed speed of an unmeasured link; a vector's transfer both ways is added to budgets."""
     offer_attempts: int = 4
     """Candidates tried for one child's place."""
-    recent_s: float = 0.0
-    """Who was heard from within so long is asked before all others to take part or to be the next root; 0: is not."""
     walk_ack_timeout_s: float = 1.0
     revive_timeout_s: float = 4.0
     """A walk not heard of for this long (or ``revive_intervals`` of its usual steps, if longer) is taken as lost."""
@@ -77,7 +75,6 @@ PHONES = replace(
     probe_timeout_s=15.0,
     suspicion_periods=4,
     answer_timeout_s=15.0,
-    recent_s=30.0,
     hop_allowance_s=3.0,
     round_budget_s=90.0,
     walk_ack_timeout_s=20.0,

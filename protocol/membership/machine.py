@@ -33,6 +33,8 @@ JITTER = 0.25
 """Periods vary by this share either way, so that peers do not fall into step."""
 RECONNECT_PERIODS = 10
 """Every so many periods somebody taken for dead is greeted: after a partition the two sides find each other."""
+LATELY_PERIODS = 3
+"""Heard from lately is who was heard from within so many periods."""
 MAX_URGENT = 4
 """Peers to be greeted at once instead of in their turn."""
 LEAVE_FANOUT = 16
@@ -91,9 +93,9 @@ class Membership:
         return [d for d in self._view.alive() if self._reach.to(d.peer, self._clock) is not Contact.CLOSED]
 
     def companions(self) -> list[Descriptor]:
-        """Those of ``alive`` heard from lately; if there are none, those it talks with, and then those within reach."""
+        """Those of ``alive`` it prefers; if there are none, those it talks with, and then those within reach."""
         alive = self._view.alive()
-        for close in (self.heard_lately, self.talked_with):
+        for close in (self.preferred, self.talked_with):
             if found := [d for d in alive if close(d.peer)]:
                 return found
         return self.within_reach()
@@ -102,9 +104,12 @@ class Membership:
         """Whether this peer has heard from it directly, and missed nothing since."""
         return self._reach.to(peer, self._clock) is Contact.OPEN
 
-    def heard_lately(self, peer: PeerId) -> bool:
-        """Whether that was within ``recent_s``."""
-        return self._reach.silence(peer, self._clock) < self._settings.recent_s and self.talked_with(peer)
+    def preferred(self, peer: PeerId) -> bool:
+        """Whether many others would not answer, and it has been heard from lately."""
+        if not self._reach.fickle:
+            return False
+        lately = LATELY_PERIODS * self._settings.gossip_period_s
+        return self._reach.silence(peer, self._clock) < lately and self.talked_with(peer)
 
     def sample(self, count: int, exclude: Container[PeerId] = ()) -> list[Descriptor]:
         """Up to ``count`` different alive peers not in ``exclude``, near uniform over the network."""
@@ -222,6 +227,8 @@ class Membership:
     def on_gossip_reply(self, sender: Descriptor, message: GossipReply, now: float) -> list[Effect]:
         """The other half of an exchange that this peer began, and the acknowledgement of its probe."""
         probe = self._detector.answered(sender.peer, message.nonce)
+        if probe is not None:
+            self._reach.exchanged(answered=True)
         self._take_rumours(message.rumours, now)
         # The partner goes first: its view now points here (see ``view``).
         exchangeable = [sender.peer, *probe.exchangeable] if probe else []
@@ -404,6 +411,8 @@ class Membership:
     # --- concluding ------------------------------------------------------------------------------------------
 
     def _ask_others(self, probe: Probe, now: float) -> list[Effect]:
+        if not probe.helpers:
+            self._reach.exchanged(answered=False)
         effects, suspected = self._judge.silent(probe, now)
         if suspected:
             self._greet_soon(probe.target)  # a last message, which tells it that it is suspected

@@ -8,6 +8,9 @@ what was missed before it.
 In networks of phones about every second pair cannot connect (NAT).  The silence of somebody who has been heard from is
 a sign of death at once; that of somebody never heard from only after ``STRIKES`` times, each time with other helpers:
 three helpers that are reached themselves all fail to reach a peer that is well with a chance of 0.57^3, one in five.
+
+There most of those who are held for alive may be gone or out of reach, unnoticed.  Whether it is so shows in the share
+of this peer's own exchanges that meet silence (``fickle``).
 """
 
 import math
@@ -18,6 +21,12 @@ from protocol.base.ids import PeerId
 STRIKES = 3
 RETRY_S = 600.0
 """A peer out of reach is tried again after so long: it, or this one, may have changed networks."""
+
+
+FICKLE_SHARE = 1 / 50
+"""From this share of unanswered exchanges on, silence costs more than asking those heard from lately out of turn."""
+_MEMORY = 32
+"""Exchanges over which that share is smoothed."""
 
 
 class Contact(Enum):
@@ -39,6 +48,7 @@ class Reach:
         self._missed: dict[PeerId, float] = {}
         self._vouched: dict[PeerId, float] = {}
         self._strikes: dict[PeerId, float] = {}
+        self._unanswered = 0.0
 
     def heard(self, peer: PeerId, now: float) -> None:
         """An authentic message of ``peer`` arrived."""
@@ -49,6 +59,15 @@ class Reach:
     def missed(self, peer: PeerId, now: float) -> None:
         """A message to ``peer`` was not delivered, or not answered."""
         _note(self._missed, peer, now, self._capacity)
+
+    def exchanged(self, answered: bool) -> None:
+        """An exchange that this peer began was answered, or met with silence."""
+        self._unanswered += ((0.0 if answered else 1.0) - self._unanswered) / _MEMORY
+
+    @property
+    def fickle(self) -> bool:
+        """Whether many of those who are held for alive do not answer."""
+        return self._unanswered > FICKLE_SHARE
 
     def moved(self, peer: PeerId) -> None:
         """It has started anew, or got other addresses: what was missed says nothing any more."""

@@ -173,7 +173,6 @@ def _settings(draw: SeededEntropy) -> Settings:
         round_budget_s=(0.6, 1.2)[draw.below(2)],
         root_pause_s=(0.0, 0.0, 0.02)[draw.below(3)],
         offer_attempts=3 + draw.below(3),
-        recent_s=(0.0, 3.0)[draw.below(2)],
     )
 
 

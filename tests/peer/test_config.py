@@ -1,6 +1,5 @@
 """Configuration: precedence, and every mistake at once with where it stands and what would be right."""
 
-from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ import pytest
 from peer.config import Config, DataBinding, Limits, Power, check_flags, load_config, parse_config
 from peer.config_schema import SECTIONS, VARIABLES
 from protocol.base.errors import ConfigurationError
-from protocol.base.settings import LAN, PHONES, WAN
+from protocol.base.settings import LAN, WAN
 
 
 def load(
@@ -101,16 +100,6 @@ def test_data_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert problems(tmp_path, "", {"SUSURRUS_DATA_SPAM_TARGET": "y"}) == [
         "SUSURRUS_DATA_SPAM_PATH: say where the records of 'spam' are"
     ]
-
-
-def test_what_a_preset_leaves_out_may_be_left_out_and_nothing_else(tmp_path: Path) -> None:
-    config = load(tmp_path, "[timing]\nrecent_s = 0\nroot_pause_s = 0\n", {"SUSURRUS_PRESET": "phones"})
-    assert PHONES.recent_s > 0
-    assert config.settings == replace(PHONES, recent_s=0.0)
-    names = [field.name for field in fields(LAN) if field.type is not int]
-    problem = "config.toml:2: timing.{} must be a number above 0, not 0"
-    for name in set(names) - {"recent_s", "root_pause_s"}:
-        assert problems(tmp_path, f"[timing]\n{name} = 0\n") == [problem.format(name)]
 
 
 def test_all_mistakes_are_told_at_once_with_their_lines(tmp_path: Path) -> None:

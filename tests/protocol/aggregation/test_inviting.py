@@ -83,34 +83,22 @@ def test_a_places_own_slice_comes_first_then_the_parents_and_nobody_twice() -> N
     assert called(bench, ports, state, right) == []  # everybody has been asked by this parent already
 
 
-def test_whoever_was_heard_from_lately_comes_before_all_others_wherever_it_stands() -> None:
+def test_whoever_is_preferred_comes_before_all_others_wherever_it_stands() -> None:
     bench = make_bench(size=32)
-    settings = replace(LAN, offer_attempts=100, recent_s=3.0)
-    heard: set[bytes] = set()
-    ports = ports_of(bench, settings=settings, heard_lately=heard.__contains__)
+    first: set[bytes] = set()
+    ports = ports_of(bench, settings=replace(LAN, offer_attempts=100), preferred=first.__contains__)
     state = at_root(ports, bench.task, bench.model, 10, NOW)
-    open_places(ports, state, 0, RING // 2)  # the root's slice is never half the ring, but others' are
+    open_places(ports, state, 0, RING // 2)  # as of a node further down
     left, right = state.children
     own, others = inside(bench, state, left), inside(bench, state, right)
     far = {m.descriptor.peer for m in bench.members[1:]} - own - others
     assert min(len(own), len(others), len(far)) > 2
-    heard |= {min(own), max(others), *sorted(far)[:2]}
+    first |= {min(own), max(others), *sorted(far)[:2]}
     asked = called(bench, ports, state, left)
     assert asked[:2] == [min(own), max(others)]
-    assert set(asked[2:4]) == heard & far
-    assert set(asked[4 : 3 + len(own)]) == own - heard
-    assert set(asked[3 + len(own) :]) == others - heard
-
-
-def test_without_a_time_for_it_nobody_is_asked_first_for_having_been_heard_from() -> None:
-    bench = make_bench(size=16)
-    ports = ports_of(bench, settings=replace(LAN, offer_attempts=100))
-    state = root(bench, ports)
-    left, right = state.children
-    last = max(inside(bench, state, right))
-    assert LAN.recent_s == 0
-    asked = called(bench, replace(ports, heard_lately=lambda peer: peer == last), state, left)
-    assert set(asked[: len(inside(bench, state, left))]) == inside(bench, state, left)
+    assert set(asked[2:4]) == first & far
+    assert set(asked[4 : 3 + len(own)]) == own - first
+    assert set(asked[3 + len(own) :]) == others - first
 
 
 def test_a_place_is_given_up_after_so_many_attempts() -> None:

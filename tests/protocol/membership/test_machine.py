@@ -10,7 +10,7 @@ from protocol.base.settings import LAN
 from protocol.effects import Dial, Effect, Send
 from protocol.identity.descriptor import Descriptor
 from protocol.membership import Liveness, Membership
-from protocol.membership.machine import MAX_INCARNATION, MAX_URGENT
+from protocol.membership.machine import LATELY_PERIODS, MAX_INCARNATION, MAX_URGENT
 from protocol.wire.messages import Gossip, GossipReply, Leave, Ping, Pong, ProbeRequest, Rumour
 from tests.protocol.membership.world import START, Peer, World
 
@@ -20,14 +20,13 @@ NOW = START
 class Bench:
     """One machine under test (``me``) that knows the others, and the others' descriptors."""
 
-    def __init__(self, others: int = 6, capacity: int = LAN.view_capacity, recent_s: float = 0.0) -> None:
+    def __init__(self, others: int = 6, capacity: int = LAN.view_capacity) -> None:
         self.world = World("bench")
         me, *self.others = self.world.add(others + 1)
         for peer in (me, *self.others):
             peer.sign()
         self.me = me
-        settings = replace(LAN, view_capacity=capacity, recent_s=recent_s)
-        self.machine = Membership(me.own, settings, me.entropy, self.world.verifier, NOW)
+        self.machine = Membership(me.own, replace(LAN, view_capacity=capacity), me.entropy, self.world.verifier, NOW)
         for peer in self.others:
             self.machine.heard(peer.own, NOW)
 
@@ -141,25 +140,55 @@ def test_who_is_found_again_is_greeted_unless_they_talk(bench: Bench) -> None:
     assert [send.to for send in sent(bench.machine.tick(NOW + 0.1, (), ()))] == [known]
 
 
-def test_heard_lately_is_who_talks_with_this_peer_and_has_not_been_silent_for_long() -> None:
-    bench = Bench(recent_s=30.0)
+def fickle_bench() -> Bench:
+    """One whose machine has just met silence, of a stranger."""
+    bench = Bench()
+    bench.machine._reach.exchanged(answered=False)
+    return bench
+
+
+def test_preferred_is_who_was_heard_from_lately_while_others_are_silent() -> None:
+    bench = fickle_bench()
     talking, lost, stranger = bench.others[0], bench.others[1], bench.world.add(1)[0].sign()
     bench.gossip(raw=(stranger.raw,), now=NOW + 5)
     bench.machine.heard(lost.own, NOW + 5)
-    assert bench.machine.heard_lately(talking.id)
-    assert bench.machine.heard_lately(lost.id)
-    assert not bench.machine.heard_lately(stranger.peer)
+    assert [bench.machine.preferred(peer) for peer in (talking.id, lost.id, stranger.peer)] == [True, True, False]
     bench.machine._reach.missed(lost.id, NOW + 6)
-    assert not bench.machine.heard_lately(lost.id)
-    bench.machine.heard(bench.others[2].own, NOW + 34.9)
-    assert bench.machine.heard_lately(talking.id)
-    bench.machine.heard(bench.others[2].own, NOW + 35)
+    assert not bench.machine.preferred(lost.id)
+    later = NOW + 5 + LATELY_PERIODS * LAN.gossip_period_s
+    bench.machine.heard(bench.others[2].own, later - 0.1)
+    assert bench.machine.preferred(talking.id)
+    bench.machine.heard(bench.others[2].own, later)
     assert bench.machine.talked_with(talking.id)
-    assert not bench.machine.heard_lately(talking.id)
+    assert not bench.machine.preferred(talking.id)
 
 
-def test_companions_are_who_was_heard_from_lately_else_who_talks_with_this_peer_else_who_is_within_reach() -> None:
-    bench = Bench(recent_s=30.0)
+def test_nobody_is_preferred_where_everybody_answers(bench: Bench) -> None:
+    assert bench.machine.talked_with(bench.others[0].id)
+    assert not bench.machine.preferred(bench.others[0].id)
+
+
+def test_silence_makes_a_network_fickle_once_for_each_exchange_and_answers_make_it_steady_again(bench: Bench) -> None:
+    bench.world.now = NOW
+    target = begin_probe(bench).to.peer
+    assert not bench.machine._reach.fickle
+    bench.machine.send_failed(target, NOW + 0.1)
+    once = bench.machine._reach._unanswered
+    assert bench.machine._reach.fickle
+    tick_until(bench.machine, NOW + 0.1 + 2 * LAN.probe_timeout_s)  # nor do the helpers reach it: known already
+    assert bench.machine._reach._unanswered == once
+    now = NOW + 2
+    while bench.machine._reach.fickle:
+        now = max(now, bench.machine.next_deadline()[0])
+        for send in sent(bench.machine.tick(now, (), ())):
+            if isinstance(send.message, Gossip):
+                bench.machine.heard(send.to, now)
+                bench.machine.on_gossip_reply(send.to, GossipReply(send.message.nonce, (), (), (), ()), now)
+        assert now < NOW + 60
+
+
+def test_companions_are_the_preferred_else_who_talks_with_this_peer_else_who_is_within_reach() -> None:
+    bench = fickle_bench()
     silent, lost, talking = (bench.others[i].own for i in (0, 1, 2))
     stranger = bench.world.add(1)[0].sign()
     bench.gossip(raw=(stranger.raw,), by=2, now=NOW + 40)

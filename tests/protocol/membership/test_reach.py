@@ -64,6 +64,18 @@ def test_silence_is_counted_from_the_latest_word() -> None:
     assert reach.silence(A, 7.5) == 2.5
 
 
+def test_a_network_is_fickle_while_a_share_of_the_exchanges_meets_silence() -> None:
+    reach = Reach(8)
+    for answered, fickle in ((True, False), (False, True)):
+        for _ in range(1000):
+            reach.exchanged(answered)
+        assert reach.fickle is fickle
+    for every, fickle in ((20, True), (200, False)):
+        for number in range(1000):
+            reach.exchanged(answered=number % every != every // 2)
+        assert reach.fickle is fickle
+
+
 def test_memory_is_bounded() -> None:
     reach = Reach(8)
     for number in range(100):
