@@ -87,16 +87,15 @@ def _candidate(ports: Ports, state: Round, child: Child) -> Descriptor | None:
     low = min(c.low for c in state.children)
     high = max(c.high for c in state.children)
     slices = (child.low, child.high), (low, high)
+    preferred = {d.peer for d in ports.preferred()}
     # Where many have gone unnoticed, silence costs more than the "already in this round" of another's candidate.
-    if preferred := [(p, d) for p, d in places if ports.preferred(d.peer)]:
-        for start, end in (*slices, (0, RING)):
-            if inside := [d for p, d in preferred if start <= p < end]:
-                return ports.entropy.choice(inside)
-    for start, end in slices:
-        if inside := [d for p, d in places if start <= p < end]:
-            # Setting up a connection may take longer than an answer, and fail: those go first to whom one stands.
-            near = [d for d in inside if ports.talked_with(d.peer)]
-            return ports.entropy.choice(near or inside)
+    first = [(p, d) for p, d in places if d.peer in preferred]
+    for pool, parts in ((first, (*slices, (0, RING))), (places, slices)):
+        for start, end in parts:
+            if inside := [d for p, d in pool if start <= p < end]:
+                # Setting up a connection may take longer than an answer, and fail: those go first to whom one stands.
+                near = [d for d in inside if ports.talked_with(d.peer)]
+                return ports.entropy.choice(near or inside)
     return None
 
 

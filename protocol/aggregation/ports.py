@@ -25,8 +25,9 @@ class Ports:
     """Peers believed alive and within reach, without this one, in a fixed order."""
     talked_with: Callable[[PeerId], bool]
     """Whether this peer has been heard from, and nothing to it was lost since."""
-    preferred: Callable[[PeerId], bool]
-    """Whether it is to be asked before all others, wherever it stands: many others would not answer."""
+    preferred: Callable[[], list[Descriptor]]
+    """Those of ``members`` with whom this peer talks that are to be asked before all others, wherever they stand: many
+    others would not answer."""
     lost: Callable[[Descriptor], bool]
     """Whether the peer that had this descriptor is no longer held for alive, or has restarted since: nothing more of a
     round is to be expected of it."""

@@ -94,22 +94,19 @@ class Membership:
 
     def companions(self) -> list[Descriptor]:
         """Those of ``alive`` it prefers; if there are none, those it talks with, and then those within reach."""
-        alive = self._view.alive()
-        for close in (self.preferred, self.talked_with):
-            if found := [d for d in alive if close(d.peer)]:
-                return found
-        return self.within_reach()
+        return self.preferred() or [d for d in self._view.alive() if self.talked_with(d.peer)] or self.within_reach()
+
+    def preferred(self) -> list[Descriptor]:
+        """Where many do not answer, those of ``alive`` that were heard from lately; elsewhere nobody."""
+        if not self._reach.fickle:
+            return []
+        lately, now = LATELY_PERIODS * self._settings.gossip_period_s, self._clock
+        talking = [d for d in self._view.alive() if self.talked_with(d.peer)]
+        return [d for d in talking if self._reach.silence(d.peer, now) < lately]
 
     def talked_with(self, peer: PeerId) -> bool:
         """Whether this peer has heard from it directly, and missed nothing since."""
         return self._reach.to(peer, self._clock) is Contact.OPEN
-
-    def preferred(self, peer: PeerId) -> bool:
-        """Whether many others would not answer, and it has been heard from lately."""
-        if not self._reach.fickle:
-            return False
-        lately = LATELY_PERIODS * self._settings.gossip_period_s
-        return self._reach.silence(peer, self._clock) < lately and self.talked_with(peer)
 
     def sample(self, count: int, exclude: Container[PeerId] = ()) -> list[Descriptor]:
         """Up to ``count`` different alive peers not in ``exclude``, near uniform over the network."""

@@ -22,7 +22,6 @@ STRIKES = 3
 RETRY_S = 600.0
 """A peer out of reach is tried again after so long: it, or this one, may have changed networks."""
 
-
 FICKLE_SHARE = 1 / 50
 """From this share of unanswered exchanges on, silence costs more than asking those heard from lately out of turn."""
 _MEMORY = 32
@@ -62,7 +61,7 @@ class Reach:
 
     def exchanged(self, answered: bool) -> None:
         """An exchange that this peer began was answered, or met with silence."""
-        self._unanswered += ((0.0 if answered else 1.0) - self._unanswered) / _MEMORY
+        self._unanswered += (float(not answered) - self._unanswered) / _MEMORY
 
     @property
     def fickle(self) -> bool:

@@ -139,7 +139,7 @@ def make_bench(size: int = 8, fresh: Freshness = Freshness.FRESH, **task: Any) -
         own=lambda: members[0].descriptor,
         members=lambda: [m.descriptor for m in members[1:]],
         talked_with=lambda peer: True,
-        preferred=lambda peer: False,
+        preferred=list,
         lost=lambda descriptor: descriptor.peer in lost,
         keyring=members[0].keyring,
         network=network,

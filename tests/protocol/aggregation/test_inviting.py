@@ -86,7 +86,11 @@ def test_a_places_own_slice_comes_first_then_the_parents_and_nobody_twice() -> N
 def test_whoever_is_preferred_comes_before_all_others_wherever_it_stands() -> None:
     bench = make_bench(size=32)
     first: set[bytes] = set()
-    ports = ports_of(bench, settings=replace(LAN, offer_attempts=100), preferred=first.__contains__)
+    ports = ports_of(
+        bench,
+        settings=replace(LAN, offer_attempts=100),
+        preferred=lambda: [m.descriptor for m in bench.members[1:] if m.descriptor.peer in first],
+    )
     state = at_root(ports, bench.task, bench.model, 10, NOW)
     open_places(ports, state, 0, RING // 2)  # as of a node further down
     left, right = state.children
