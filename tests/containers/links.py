@@ -47,12 +47,14 @@ class DelayProxy:
         self.target: tuple[str, int] | None = None
         self.carried = 0
         """Bytes passed on."""
+        self._ends: list[asyncio.StreamWriter] = []
+        self._carrying: set[asyncio.Task[None]] = set()
 
     @contextlib.contextmanager
     def running(self) -> Iterator["DelayProxy"]:
         """In a thread of its own."""
         loop = asyncio.new_event_loop()
-        server = loop.run_until_complete(asyncio.start_server(self._connected, self.host, 0))
+        server = loop.run_until_complete(asyncio.start_server(self._accepted, self.host, 0))
         self.port = server.sockets[0].getsockname()[1]
         thread = threading.Thread(target=loop.run_forever)
         thread.start()
@@ -65,19 +67,32 @@ class DelayProxy:
             loop.close()
 
     async def _end(self, server: asyncio.Server) -> None:
+        # The server is closed when nothing is being accepted: asyncio of 3.11 loses such a connection, still open.
+        while rest := asyncio.all_tasks() - {asyncio.current_task()}:
+            for task in self._carrying:
+                task.cancel()
+            await asyncio.wait(rest)
         server.close()
-        rest = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-        for task in rest:
-            task.cancel()
-        await asyncio.gather(*rest, return_exceptions=True)
+        for end in self._ends:
+            end.transport.abort()  # a mere close would wait for a reader that may be gone
+            with contextlib.suppress(ConnectionError):
+                await end.wait_closed()
 
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """No coroutine: a task that is cancelled before its first step would leave the connection open."""
+        self._ends.append(writer)
+        carrying = asyncio.ensure_future(self._carry(reader, writer))
+        self._carrying.add(carrying)
+        carrying.add_done_callback(self._carrying.discard)
+
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         assert self.target is not None, "nowhere to go"
         try:
             onward, back = await asyncio.open_connection(*self.target)
         except OSError:
             writer.close()
             return
+        self._ends.append(back)
         try:
             await asyncio.gather(self._pipe(reader, back), self._pipe(onward, writer))
         finally:
