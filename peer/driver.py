@@ -302,16 +302,17 @@ class Driver:
             self.post(event)
 
     def on_hello(self, body: bytes, source: str) -> Answer:
-        """The transport's callback for a newcomer's descriptor: members of this network get ours."""
+        """The transport's callback for a newcomer's descriptor: members of this network get ours.
+
+        Nothing else follows: whoever has seen a descriptor can post it.  A newcomer introduces itself when it greets.
+        """
         if self._closed or self._node is None:
             return Answer(503)
         try:
-            descriptor = self._verifier.verify(bytes(body), self._clock())
+            self._verifier.verify(bytes(body), self._clock())
         except Refused as refused:
             self._observer.refused(source, refused)
             return hello_refusal(refused, self._clock())
-        if descriptor.peer != self.node.peer:
-            asyncio.get_running_loop().call_soon(self._found, descriptor)
         return Answer(200, self.node.descriptor.raw)
 
     def _found(self, descriptor: Descriptor) -> None:
