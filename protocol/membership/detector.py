@@ -29,6 +29,8 @@ class Probe:
     deadline: float
     exchangeable: list[PeerId]
     """Members to be given up for those that come back."""
+    in_turn: bool = False
+    """It is a period's exchange: its target was chosen by nobody."""
     helpers: tuple[PeerId, ...] = ()
     """Who was asked to ping the target; empty while only the direct message is under way."""
     heard: bool = False
@@ -67,12 +69,12 @@ class Detector:
 
     # --- own probes ------------------------------------------------------------------------------------------
 
-    def begin(self, target: PeerId, exchangeable: list[PeerId], now: float) -> int | None:
+    def begin(self, target: PeerId, exchangeable: list[PeerId], now: float, *, in_turn: bool = False) -> int | None:
         """Start the direct probe; its nonce, or None if one is under way already or too many are."""
         if target in self._probes or len(self._probes) >= MAX_PROBES:
             return None
         nonce = draw_nonce(self._entropy)
-        self._probes[target] = Probe(target, nonce, now + self._settings.probe_timeout_s, exchangeable)
+        self._probes[target] = Probe(target, nonce, now + self._settings.probe_timeout_s, exchangeable, in_turn)
         return nonce
 
     def probe_of(self, target: PeerId) -> Probe | None:

@@ -224,7 +224,7 @@ class Membership:
     def on_gossip_reply(self, sender: Descriptor, message: GossipReply, now: float) -> list[Effect]:
         """The other half of an exchange that this peer began, and the acknowledgement of its probe."""
         probe = self._detector.answered(sender.peer, message.nonce)
-        if probe is not None:
+        if probe is not None and probe.in_turn:
             self._reach.exchanged(answered=True)
         self._take_rumours(message.rumours, now)
         # The partner goes first: its view now points here (see ``view``).
@@ -310,19 +310,21 @@ class Membership:
         effects: list[Effect] = []
         partner = self._view.next_partner(lambda peer: not self._reach.hopeless(peer, now))
         if partner is not None:
-            effects += self._exchange(partner, now, heads, tasks)
+            effects += self._exchange(partner, now, heads, tasks, in_turn=True)
         dead = self._view.random_dead() if self._periods % RECONNECT_PERIODS == 0 else None
         if dead is not None:
             effects += self._exchange(dead, now, heads, tasks)
         return effects
 
-    def _exchange(self, with_: Entry, now: float, heads: Sequence[Head], tasks: Sequence[TaskId]) -> list[Effect]:
+    def _exchange(
+        self, with_: Entry, now: float, heads: Sequence[Head], tasks: Sequence[TaskId], *, in_turn: bool = False
+    ) -> list[Effect]:
         partner = with_.descriptor
         if self._detector.probe_of(partner.peer) is not None:
             return []
         told = self._bulletin.pick(partner.peer, with_own=True)
         if with_.state in (Liveness.ALIVE, Liveness.SUSPECT):
-            nonce = self._detector.begin(partner.peer, told.exchangeable, now)
+            nonce = self._detector.begin(partner.peer, told.exchangeable, now, in_turn=in_turn)
         else:
             nonce = draw_nonce(self._entropy)  # nobody is to be suspected of having been dead
         if nonce is None:
@@ -408,7 +410,7 @@ class Membership:
     # --- concluding ------------------------------------------------------------------------------------------
 
     def _ask_others(self, probe: Probe, now: float) -> list[Effect]:
-        if not probe.helpers:
+        if probe.in_turn and not probe.helpers:
             self._reach.exchanged(answered=False)
         effects, suspected = self._judge.silent(probe, now)
         if suspected:

@@ -10,7 +10,7 @@ a sign of death at once; that of somebody never heard from only after ``STRIKES`
 three helpers that are reached themselves all fail to reach a peer that is well with a chance of 0.57^3, one in five.
 
 There most of those who are held for alive may be gone or out of reach, unnoticed.  Whether it is so shows in the share
-of this peer's own exchanges that meet silence (``fickle``).
+of this peer's regular exchanges that meet silence (``fickle``).
 """
 
 import math
@@ -60,7 +60,10 @@ class Reach:
         _note(self._missed, peer, now, self._capacity)
 
     def exchanged(self, answered: bool) -> None:
-        """An exchange that this peer began was answered, or met with silence."""
+        """An exchange with whoever's turn it was was answered, or met with silence.
+
+        Others have a say in whom this peer greets out of turn, and are not to make its network look fickle.
+        """
         self._unanswered += (float(not answered) - self._unanswered) / _MEMORY
 
     @property

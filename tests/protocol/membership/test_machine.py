@@ -187,6 +187,24 @@ def test_silence_makes_a_network_fickle_once_for_each_exchange_and_answers_make_
         assert now < NOW + 60
 
 
+def test_exchanges_out_of_turn_say_nothing_of_the_network(bench: Bench) -> None:
+    """Others choose whom this peer greets: a helper's word on the way, say, can be had for the asking."""
+    bench.machine.tick(NOW, (), ())
+    stranger = bench.world.add(1)[0].sign()
+    bench.machine.found(stranger, NOW + 0.1)
+    (greeting,) = sent(bench.machine.tick(NOW + 0.1, (), ()))
+    assert (greeting.to, type(greeting.message)) == (stranger, Gossip)
+    bench.machine.send_failed(stranger.peer, NOW + 0.2)
+    assert bench.machine._reach._unanswered == 0.0
+    bench.machine.found(stranger, NOW + 0.3)
+    bench.machine._reach._unanswered = share = 0.5
+    tick_until(bench.machine, NOW + 0.3)
+    for send in (greeting, *sent(bench.machine.tick(NOW + 0.3, (), ()))):
+        if isinstance(send.message, Gossip):
+            bench.machine.on_gossip_reply(send.to, GossipReply(send.message.nonce, (), (), (), ()), NOW + 0.4)
+    assert bench.machine._reach._unanswered == share
+
+
 def test_companions_are_the_preferred_else_who_talks_with_this_peer_else_who_is_within_reach() -> None:
     bench = fickle_bench()
     silent, lost, talking = (bench.others[i].own for i in (0, 1, 2))
