@@ -194,9 +194,8 @@ class Node:
             case m.Walk():
                 return self._walk(sender, message, now)
             case m.WalkAck():
-                members = self.membership.companions()
-                entries = self.tasks.entries()
-                return [e for entry in entries for e in entry.walks.on_ack(sender.peer, message, members, now)]
+                companions, entries = self.membership.companions, self.tasks.entries()
+                return [e for entry in entries for e in entry.walks.on_ack(sender.peer, message, companions, now)]
 
     def _gossiped(self, sender: Descriptor, message: m.Gossip | m.GossipReply, now: float) -> list[Effect]:
         effects = self.tasks.hear_of(sender, message.tasks, now)
@@ -212,7 +211,8 @@ class Node:
             )
         if offer.age >= entry.task.last_age or offer.walk >= entry.task.walks:
             raise Refused(Refusal.MALFORMED, "offer outside its task")
-        entry.walks.round_begun(offer.walk, offer.lineage, offer.age, now)
+        root = sender if offer.depth == 1 else None
+        entry.walks.round_begun(offer.walk, offer.lineage, offer.age, root, now)
         newest = entry.walks.newest
         held = newest.checkpoint if newest is not None and newest.digest == offer.digest else None
         return self.rounds.on_offer(sender, offer, entry.task, held, entry.refused is None, now)
@@ -230,9 +230,8 @@ class Node:
     def _send_failed(self, to: PeerId, message: m.Message, now: float) -> list[Effect]:
         effects = self.membership.send_failed(to, now)
         if isinstance(message, m.Walk):
-            members = [d for d in self.membership.companions() if d.peer != to]
             for entry in self.tasks.entries():
-                effects += entry.walks.on_send_failed(message, members, now)
+                effects += entry.walks.on_send_failed(message, self.membership.companions, now)
             return effects
         return effects + self.rounds.on_send_failed(to, message, now)
 
@@ -277,9 +276,8 @@ class Node:
         self._stopping = True
         effects = self.rounds.leave(now)
         effects += self._outcomes(now)
-        members = self.membership.companions()
         for entry in self.tasks.entries():
-            effects += entry.walks.leave(members, now)
+            effects += entry.walks.leave(self.membership.companions, now)
         return effects + self.membership.leave(now)
 
     # --- time and what follows from anything ------------------------------------------------------------------
@@ -293,11 +291,12 @@ class Node:
         entries = [entry for entry in self.tasks.entries() if entry.walks.busy or entry.walks.unfinished]
         if not entries:
             return effects
-        busy, size = any(e.walks.busy for e in entries), self.membership.size_estimate()
-        members = self.membership.companions() if busy else []
+        companions, size = self.membership.companions, self.membership.size_estimate()
         for entry in entries:
             able = self.tasks.able(entry) and not self._stopping
-            effects += entry.walks.tick(members, size, able, now)
+            for peer in entry.walks.overdue(able, now):
+                self.membership.look_after(peer)
+            effects += entry.walks.tick(companions, size, self._failed, able, now)
         return effects
 
     def _follow_up(self, now: float) -> list[Effect]:
@@ -318,7 +317,7 @@ class Node:
             outcome = self.rounds.outcomes.pop(0)
             entry = self.tasks.get(outcome.task)
             if entry is not None:
-                effects += entry.walks.ended(outcome.model, outcome.published, self.membership.companions(), now)
+                effects += entry.walks.ended(outcome.model, outcome.published, self.membership.companions, now)
         return effects
 
     def _start_rounds(self, entry: Entry, now: float) -> list[Effect]:
@@ -330,7 +329,7 @@ class Node:
                 return effects
             task, model = entry.task, held.model
             if not self.tasks.able(entry):  # its user has said no since, or will not contribute to what he introduced
-                effects += entry.walks.pass_on(model, self.membership.companions(), now)
+                effects += entry.walks.pass_on(model, self.membership.companions, now)
                 continue
             if self.rounds.spent(task, model):  # merging has led to no other model: there may be none yet
                 effects += entry.walks.sidestep(model)
@@ -339,7 +338,7 @@ class Node:
             if live < task.minimum_cohort:
                 entry.walks.put_back(model, now + self._given.settings.gossip_period_s)
                 return [*effects, Report(reports.Waiting(task.id, task.minimum_cohort - live))]
-            entry.walks.round_begun(model.walk, model.lineage, model.checkpoint.age, now)
+            entry.walks.round_begun(model.walk, model.lineage, model.checkpoint.age, None, now)
             effects += self.rounds.start(task, model, self._planned(task, held.retry), now)
 
     def _planned(self, task: Task, retry: bool) -> int:
@@ -370,11 +369,16 @@ class Node:
         item = report.item
         return isinstance(item, reports.ModelAdvanced) and item.age >= self._entry(item.task).task.last_age
 
-    def _lost(self, peer: Descriptor) -> bool:
+    def _failed(self, peer: Descriptor) -> bool:
+        """Whether a peer is believed dead, or has lost its memory since it signed this descriptor."""
         known = self.membership.lookup(peer.peer)
-        # every start makes a new KEM epoch, and one in an hour beside: that one costs a child's partial at worst
+        # every start makes a new KEM epoch, and one in an hour beside: that one costs a partial or a round at worst
         restarted = known is not None and known.kem_epoch > peer.kem_epoch
-        return restarted or self.membership.state_of(peer.peer) is not Liveness.ALIVE
+        return restarted or self.membership.state_of(peer.peer) in (Liveness.SUSPECT, Liveness.DEAD)
+
+    def _lost(self, peer: Descriptor) -> bool:
+        """Whether nothing is to be hoped for from a child."""
+        return self._failed(peer) or self.membership.state_of(peer.peer) is not Liveness.ALIVE
 
     def _entry(self, task: Any) -> Entry:
         entry = self.tasks.get(task)

@@ -92,17 +92,22 @@ class Membership:
         """Those of ``alive`` to whom this peer has not just failed to talk."""
         return [d for d in self._view.alive() if self._reach.to(d.peer, self._clock) is not Contact.CLOSED]
 
-    def companions(self) -> list[Descriptor]:
-        """Those of ``alive`` it prefers; if there are none, those it talks with, and then those within reach."""
-        return self.preferred() or [d for d in self._view.alive() if self.talked_with(d.peer)] or self.within_reach()
+    def companions(self, besides: Container[PeerId] = ()) -> list[Descriptor]:
+        """Those of ``alive`` it prefers; if none but ``besides``, those it talks with; then those within reach."""
+        for circle in (self.preferred, self._talking, self.within_reach):
+            if found := [d for d in circle() if d.peer not in besides]:
+                return found
+        return []
 
     def preferred(self) -> list[Descriptor]:
         """Where many do not answer, those of ``alive`` that were heard from lately; elsewhere nobody."""
         if not self._reach.fickle:
             return []
         lately, now = LATELY_PERIODS * self._settings.gossip_period_s, self._clock
-        talking = [d for d in self._view.alive() if self.talked_with(d.peer)]
-        return [d for d in talking if self._reach.silence(d.peer, now) < lately]
+        return [d for d in self._talking() if self._reach.silence(d.peer, now) < lately]
+
+    def _talking(self) -> list[Descriptor]:
+        return [d for d in self._view.alive() if self.talked_with(d.peer)]
 
     def talked_with(self, peer: PeerId) -> bool:
         """Whether this peer has heard from it directly, and missed nothing since."""
@@ -337,6 +342,10 @@ class Membership:
         """There is news worth more than a period's wait: gossip with a few peers as soon as time passes."""
         for descriptor in self._view.sample(MAX_URGENT):
             self._greet_soon(descriptor.peer)
+
+    def look_after(self, peer: PeerId) -> None:
+        """Somebody waits for this peer: exchange with it as soon as time passes, and see whether it is there."""
+        self._greet_soon(peer)
 
     def _greet_soon(self, peer: PeerId) -> None:
         if peer not in self._urgent and len(self._urgent) < MAX_URGENT:

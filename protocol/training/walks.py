@@ -4,8 +4,12 @@ Neighbours: ``node`` starts a round for every walk in ``take_ready`` and reports
 Invariants: a walk is named by its index (0..W-1) and its lineage (drawn when it was started or revived).  Of two copies
 of one index the one behind dies out, so lost acknowledgements and eager revivals do not multiply walks.  Ages only
 grow; a model is replaced only by a newer one.
+
+A walk is lost with the peer that holds it.  Everybody misses it in the end, and some one revives it; the few who know
+who held it (whoever handed it over, and those invited by it) look after that peer, and need not wait so long.
 """
 
+from collections.abc import Callable, Container
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,7 +25,12 @@ from protocol.training.update import Identify, Merge, Published, Sidestep
 from protocol.wire.messages import Head, Walk, WalkAck
 
 SLOW_STEP = 4.0
-"""A step that seems to take longer than this many usual ones counts as this many."""
+"""A step that seems to take longer than this many usual ones counts as this many, and its root is looked after."""
+LINEAGE_STEP = 1 << 48
+"""A revived walk's lineage is above that of the lost one by up to so much."""
+
+Companions = Callable[[Container[PeerId]], list[Descriptor]]
+"""Whom a walk may be handed to, but for those who were tried; nobody only if nobody is left."""
 
 
 @dataclass(slots=True)
@@ -36,6 +45,12 @@ class Trace:
     """Smoothed seconds per step."""
     revive_at: float | None = None
     """Drawn once the walk is missed."""
+    root: Descriptor | None = None
+    """Who holds it, where that is known: whoever has taken it over from here, or has made an offer as its root."""
+    look_at: float = 0.0
+    """When to look whether that peer is still there."""
+    orphaned: bool = False
+    """That peer has failed."""
     begun: tuple[int, Lineage] | None = None
     """The age, and the lineage, from which a round was last known to begin."""
 
@@ -55,7 +70,7 @@ class HandOver:
 
     model: Model
     retry: bool
-    to: PeerId
+    to: Descriptor
     ack_by: float
     tried: list[PeerId] = field(default_factory=list)
 
@@ -118,12 +133,15 @@ class Walks:
 
     # --- walks ------------------------------------------------------------------------------------------------
 
-    def round_begun(self, walk: int, lineage: Lineage, age: int, now: float) -> None:
-        """A round from this walk's model is under way, here or elsewhere."""
+    def round_begun(self, walk: int, lineage: Lineage, age: int, root: Descriptor | None, now: float) -> None:
+        """A round from this walk's model is under way, here or elsewhere.  ``root``: whose, if it is another's and
+        known."""
         self.heard(walk, lineage, age, now)
         trace = self._traces[walk]
         if (trace.age, trace.lineage) == (age, lineage):
             trace.begun = (age, lineage)
+            if root is not None:
+                self._look_after(trace, root, now)
 
     def heard(self, walk: int, lineage: Lineage, age: int, when: float) -> None:
         """Somebody saw this walk at this age, at time ``when``."""
@@ -132,16 +150,16 @@ class Walks:
             self._traces[walk] = Trace(lineage, age, when)
             return
         if age > trace.age:
-            interval = max(0.0, when - trace.heard) / (age - trace.age)
-            if trace.interval:  # the silence of a lost walk is no step's length: it counts as a slow step at most
-                interval = min(interval, SLOW_STEP * trace.interval)
-                interval = 0.8 * trace.interval + 0.2 * interval
-            trace.interval = interval
+            # the silence of a lost walk is no step's length: it counts as a slow step at most
+            slow = SLOW_STEP * (trace.interval or self._settings.revive_timeout_s)
+            interval = min(max(0.0, when - trace.heard) / (age - trace.age), slow)
+            trace.interval = 0.8 * trace.interval + 0.2 * interval if trace.interval else interval
         if (age, lineage) >= (trace.age, trace.lineage):
-            if when > trace.heard or age > trace.age:
+            if age > trace.age or (when > trace.heard and not trace.orphaned):  # that model is known to have been there
                 trace.revive_at = None
             trace.heard = max(trace.heard, when)
-            trace.age, trace.lineage = age, lineage
+            if (age, lineage) != (trace.age, trace.lineage):
+                trace.age, trace.lineage, trace.root = age, lineage, None
 
     def introduce(self, model: Model, now: float) -> list[Effect]:
         """Start every walk of a new task here."""
@@ -195,6 +213,8 @@ class Walks:
     def _hold(self, model: Model, retry: bool, now: float) -> list[Effect]:
         if model.checkpoint.age >= self.task.last_age:
             return []
+        if model.walk in self._traces:
+            self._traces[model.walk].root = None  # this peer is
         for held in self._held:
             if held.model.walk == model.walk:  # two copies of one walk have met: the newer goes on
                 if model.checkpoint.age > held.model.checkpoint.age:
@@ -224,17 +244,17 @@ class Walks:
         for held in self._held:
             held.ready_at = max(held.ready_at, until)
 
-    def pass_on(self, model: Model, members: list[Descriptor], now: float) -> list[Effect]:
+    def pass_on(self, model: Model, companions: Companions, now: float) -> list[Effect]:
         """This peer cannot start the walk's round: another is asked to."""
-        return self._hand_over(model, False, members, [], now)
+        return self._hand_over(model, False, companions, [], now)
 
     def sidestep(self, model: Model) -> list[Effect]:
         """Its round has died, those who contributed answer it no more, and there is no other model to merge it with."""
         key = ("walk", self.task.id, "merged", model.walk, model.lineage, True)
         return [Work(key, Sidestep(self.task, model.checkpoint, self._entropy.token(32)))]
 
-    def ended(self, model: Model, published: Published | None, members: list[Descriptor], now: float) -> list[Effect]:
-        """The walk's round here has ended: hand it to a random live peer."""
+    def ended(self, model: Model, published: Published | None, companions: Companions, now: float) -> list[Effect]:
+        """The walk's round here has ended: hand it to another peer."""
         effects: list[Effect] = []
         if published is not None:
             model = Model(published.checkpoint, published.digest, model.walk, model.lineage)
@@ -242,12 +262,12 @@ class Walks:
         self.heard(model.walk, model.lineage, model.checkpoint.age, now)
         if model.checkpoint.age >= self.task.last_age:
             return effects
-        return effects + self._hand_over(model, published is None, members, [], now)
+        return effects + self._hand_over(model, published is None, companions, [], now)
 
     def _hand_over(
-        self, model: Model, retry: bool, members: list[Descriptor], tried: list[PeerId], now: float
+        self, model: Model, retry: bool, companions: Companions, tried: list[PeerId], now: float
     ) -> list[Effect]:
-        candidates = [d for d in members if d.peer not in tried]
+        candidates = companions(tried)
         if not candidates and self._leaving:
             return []  # nobody answers: whoever misses the walk will revive it
         if not candidates:  # nobody answers: the walk goes on here
@@ -257,47 +277,75 @@ class Walks:
         nonce = self._entropy.below(1 << 62)
         size = len(model.checkpoint.state)
         wait = self._settings.walk_ack_timeout_s + 2 * size / self._settings.link_bytes_per_s
-        self._handing[nonce] = HandOver(model, retry, to.peer, now + wait, [*tried, to.peer])
+        self._handing[nonce] = HandOver(model, retry, to, now + wait, [*tried, to.peer])
         message = Walk(nonce, model.walk, model.lineage, retry, model.checkpoint)
         return [Send(to, message, ttl_s=wait)]
 
-    def on_ack(self, sender: PeerId, message: WalkAck, members: list[Descriptor], now: float) -> list[Effect]:
+    def on_ack(self, sender: PeerId, message: WalkAck, companions: Companions, now: float) -> list[Effect]:
         """The next root answers."""
         handing = self._handing.get(message.nonce)
-        if handing is None or handing.to != sender:
+        if handing is None or handing.to.peer != sender:
             return []
         del self._handing[message.nonce]
-        if message.accepted:
-            return []
-        return self._hand_over(handing.model, handing.retry, members, handing.tried, now)
+        model = handing.model
+        if not message.accepted:
+            return self._hand_over(model, handing.retry, companions, handing.tried, now)
+        trace = self._traces.get(model.walk)
+        if trace is not None and (trace.age, trace.lineage) == (model.checkpoint.age, model.lineage):
+            self._look_after(trace, handing.to, now)
+        return []
 
-    def on_send_failed(self, message: Walk, members: list[Descriptor], now: float) -> list[Effect]:
+    def on_send_failed(self, message: Walk, companions: Companions, now: float) -> list[Effect]:
         """The walk did not reach its next root: another is tried."""
         handing = self._handing.pop(message.nonce, None)
         if handing is None:
             return []
-        return self._hand_over(handing.model, handing.retry, members, handing.tried, now)
+        return self._hand_over(handing.model, handing.retry, companions, handing.tried, now)
 
     # --- time -------------------------------------------------------------------------------------------------
 
-    def tick(self, members: list[Descriptor], size: int, able: bool, now: float) -> list[Effect]:
-        """Retry unanswered hand-overs; revive walks that are missed.  ``able``: this peer may be a root."""
+    def overdue(self, able: bool, now: float) -> list[PeerId]:
+        """Roots to be looked after, their walks being slow; each again when the silence is twice as long."""
+        peers: list[PeerId] = []
+        if not self._reviving(able):
+            return peers
+        for walk, trace in self._traces.items():
+            if trace.root is not None and self._watching(walk, trace) and trace.look_at <= now:
+                trace.look_at = now + max(self._late(trace), now - trace.heard)
+                peers.append(trace.root.peer)
+        return peers
+
+    def tick(
+        self, companions: Companions, size: int, failed: Callable[[Descriptor], bool], able: bool, now: float
+    ) -> list[Effect]:
+        """Retry unanswered hand-overs; revive walks that are missed.
+
+        ``failed``: whether a peer is believed dead, or has been since; ``able``: this peer may be a root.
+        """
         effects: list[Effect] = []
         for nonce, handing in list(self._handing.items()):
             if handing.ack_by <= now:
                 del self._handing[nonce]
-                effects += self._hand_over(handing.model, handing.retry, members, handing.tried, now)
+                effects += self._hand_over(handing.model, handing.retry, companions, handing.tried, now)
         if self._leaving:
-            effects += self._clear(members, now)
+            effects += self._clear(companions, now)
         if not self._reviving(able):
             return effects
         for walk in range(self.task.walks):
             trace = self._traces.setdefault(walk, Trace(Lineage(bytes(8)), -1, self._since))
-            if now < trace.heard + self._timeout(trace) or self._here(walk):
+            if self._here(walk):
+                continue
+            orphaned = trace.root is not None and failed(trace.root)
+            if orphaned is not trace.orphaned:
+                trace.orphaned, trace.revive_at = orphaned, None
+            if not orphaned and now < trace.heard + self._timeout(trace):
                 continue
             if trace.revive_at is None:
                 # each of `size` peers waits an exponential time with mean size x time-out: one walk per time-out
-                trace.revive_at = now + self._entropy.exponential(size * self._timeout(trace))
+                mean = size * self._timeout(trace)
+                if orphaned:  # known to whoever handed it over, and to the root's children
+                    mean = (1 + self.task.branching) * self._settings.answer_timeout_s
+                trace.revive_at = now + self._entropy.exponential(mean)
             elif trace.revive_at <= now and self.newest is not None:
                 effects += self._begin(walk, self.newest, now, revived=True)
         return effects
@@ -322,16 +370,18 @@ class Walks:
                     when = trace.heard + self._timeout(trace) if trace.revive_at is None else trace.revive_at
                     if when < best:
                         best, why = when, "lost walk"
+                    if trace.look_at < best and self._watching(walk, trace):
+                        best, why = trace.look_at, "slow root"
         return best, why
 
-    def leave(self, members: list[Descriptor], now: float) -> list[Effect]:
+    def leave(self, companions: Companions, now: float) -> list[Effect]:
         """Hand over every walk that stands here, and any that still comes to stand here."""
         self._leaving = True
-        return self._clear(members, now)
+        return self._clear(companions, now)
 
-    def _clear(self, members: list[Descriptor], now: float) -> list[Effect]:
+    def _clear(self, companions: Companions, now: float) -> list[Effect]:
         held, self._held = self._held, []
-        return [e for item in held for e in self._hand_over(item.model, item.retry, members, [], now)]
+        return [e for item in held for e in self._hand_over(item.model, item.retry, companions, [], now)]
 
     @property
     def busy(self) -> bool:
@@ -353,11 +403,28 @@ class Walks:
         return max((t.heard for t in self._traces.values()), default=self._since)
 
     def _begin(self, walk: int, model: Model, now: float, *, revived: bool) -> list[Effect]:
-        lineage = Lineage(self._entropy.token(8))
+        lineage = self._lineage_above(self._traces.get(walk))
         started = Model(model.checkpoint, model.digest, walk, lineage)
         self._traces[walk] = Trace(lineage, model.checkpoint.age, now)
         report = Report(reports.WalkStarted(self.task.id, walk, lineage, revived))
         return [report, *self._hold(started, revived, now)]
+
+    def _lineage_above(self, lost: Trace | None) -> Lineage:
+        """A new one, above that of a lost walk: whoever believes that one alive shall not take the new for stale."""
+        if lost is not None:
+            above = int.from_bytes(lost.lineage, "big") + 1 + self._entropy.below(LINEAGE_STEP)
+            if above < 1 << 64:
+                return Lineage(above.to_bytes(8, "big"))
+        return Lineage(self._entropy.token(8))
+
+    def _look_after(self, trace: Trace, root: Descriptor, now: float) -> None:
+        trace.root, trace.look_at = root, now + self._late(trace)
+
+    def _late(self, trace: Trace) -> float:
+        return max(self._settings.walk_ack_timeout_s, SLOW_STEP * trace.interval)
+
+    def _watching(self, walk: int, trace: Trace) -> bool:
+        return trace.root is not None and not trace.orphaned and not self._here(walk)
 
     def _reviving(self, able: bool) -> bool:
         return able and self.unfinished

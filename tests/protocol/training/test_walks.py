@@ -1,5 +1,6 @@
 """One peer's view of a task's walks: holding, handing over, copies that die out, revival, merging, leaving."""
 
+from collections.abc import Container
 from typing import Any
 
 import numpy as np
@@ -7,13 +8,14 @@ import pytest
 
 from protocol import reports
 from protocol.base.entropy import SeededEntropy
-from protocol.base.ids import Lineage, TaskId
+from protocol.base.ids import Lineage, PeerId, TaskId
 from protocol.base.settings import LAN
 from protocol.effects import Effect, Report, SaveCheckpoint, Send, Work
+from protocol.identity.descriptor import Descriptor
 from protocol.training import state
 from protocol.training.state import Model
 from protocol.training.update import Merge, Published, Sidestep
-from protocol.training.walks import Walks
+from protocol.training.walks import SLOW_STEP, Walks
 from protocol.wire.messages import Checkpoint, Head, Walk, WalkAck
 from tests.protocol.aggregation.bench import Member, make_network
 from tests.protocol.world import make_task
@@ -23,6 +25,15 @@ TASK = make_task(steps=20, walks=2)
 MEMBERS: list[Member] = make_network("walks", 6)[1]
 OTHERS = [m.descriptor for m in MEMBERS[1:]]
 A, B = Lineage(b"a" * 8), Lineage(b"b" * 8)
+
+
+def others(besides: Container[PeerId] = ()) -> list[Descriptor]:
+    return [d for d in OTHERS if d.peer not in besides]
+
+
+def nobody(peer: Descriptor) -> bool:
+    """Whether it has failed."""
+    return False
 
 
 def model(age: int, walk: int = 0, lineage: Lineage = A, value: float = 0.0) -> Model:
@@ -130,7 +141,7 @@ def test_what_is_put_back_starts_later() -> None:
     arrive(w, model(3))
     ready = w.take_ready(NOW)
     assert ready is not None
-    w.round_begun(0, A, 3, NOW)
+    w.round_begun(0, A, 3, None, NOW)
     w.put_back(ready.model, NOW + 1)
     assert w.take_ready(NOW + 0.9) is None
     again = w.take_ready(NOW + 1)
@@ -158,7 +169,7 @@ def test_a_walk_at_its_last_age_stands_nowhere() -> None:
     assert not w.busy
     assert w.newest is not None
     assert w.newest.checkpoint.age == TASK.last_age
-    assert w.ended(model(TASK.last_age - 1), published(TASK.last_age), OTHERS, NOW) == []
+    assert w.ended(model(TASK.last_age - 1), published(TASK.last_age), others, NOW) == []
 
 
 def published(age: int, value: float = 2.0) -> Published:
@@ -194,17 +205,17 @@ def test_of_two_lineages_of_one_age_the_larger_goes_on() -> None:
 def test_a_copy_whose_round_has_begun_elsewhere_dies_out() -> None:
     """A walk that is no retry has never had a round at this age: the round heard of is that of its copy."""
     w = walks()
-    w.round_begun(0, A, 7, NOW)
+    w.round_begun(0, A, 7, None, NOW)
     arrive(w, model(7))
     assert not w.busy
     arrive(w, model(7), retry=True)
     assert taken(w) is not None
     w = walks()
     arrive(w, model(7))
-    w.round_begun(0, A, 7, NOW)
+    w.round_begun(0, A, 7, None, NOW)
     assert taken(w) is None
     w = walks()
-    w.round_begun(0, A, 7, NOW)
+    w.round_begun(0, A, 7, None, NOW)
     arrive(w, model(8))
     assert taken(w) is not None
 
@@ -284,8 +295,8 @@ def test_a_sidestep_leads_to_another_model_of_the_same_age() -> None:
 # --- handing over -------------------------------------------------------------------------------------------------
 
 
-def hand(w: Walks, members: list[Any] = OTHERS, ok: bool = True) -> Send:
-    effects = w.ended(model(3), published(4) if ok else None, members, NOW)
+def hand(w: Walks, companions: Any = others, ok: bool = True) -> Send:
+    effects = w.ended(model(3), published(4) if ok else None, companions, NOW)
     (send,) = [e for e in effects if isinstance(e, Send)]
     return send
 
@@ -300,7 +311,7 @@ def test_after_its_round_a_walk_goes_to_a_random_live_peer() -> None:
         assert w.newest is not None
         assert w.newest.checkpoint.age == 4
         chosen.add(send.to.peer)
-        assert w.on_ack(send.to.peer, WalkAck(send.message.nonce, True), OTHERS, NOW) == []
+        assert w.on_ack(send.to.peer, WalkAck(send.message.nonce, True), others, NOW) == []
         assert not w.busy
     assert chosen == {d.peer for d in OTHERS}
 
@@ -322,14 +333,14 @@ def test_another_is_tried_until_nobody_is_left(how: str) -> None:
         tried.append(send.to.peer)
         match how:
             case "refused":
-                effects = w.on_ack(send.to.peer, WalkAck(send.message.nonce, False), OTHERS, now)
+                effects = w.on_ack(send.to.peer, WalkAck(send.message.nonce, False), others, now)
             case "undeliverable":
-                effects = w.on_send_failed(send.message, OTHERS, now)
+                effects = w.on_send_failed(send.message, others, now)
             case _:
                 now, why = w.next_deadline(False)
                 assert why == "answer of the next root"
-                assert w.tick(OTHERS, 6, False, now - 0.01) == []
-                effects = w.tick(OTHERS, 6, False, now)
+                assert w.tick(others, 6, nobody, False, now - 0.01) == []
+                effects = w.tick(others, 6, nobody, False, now)
         sends = [e for e in effects if isinstance(e, Send)]
         if sends:
             (send,) = sends
@@ -345,10 +356,10 @@ def test_answers_that_nobody_waits_for() -> None:
     send = hand(w)
     assert isinstance(send.message, Walk)
     stranger = next(d for d in OTHERS if d.peer != send.to.peer)
-    assert w.on_ack(stranger.peer, WalkAck(send.message.nonce, True), OTHERS, NOW) == []
-    assert w.on_ack(send.to.peer, WalkAck(send.message.nonce + 1, True), OTHERS, NOW) == []
+    assert w.on_ack(stranger.peer, WalkAck(send.message.nonce, True), others, NOW) == []
+    assert w.on_ack(send.to.peer, WalkAck(send.message.nonce + 1, True), others, NOW) == []
     assert w.busy
-    assert w.on_send_failed(Walk(9, 0, A, False, model(3).checkpoint), OTHERS, NOW) == []
+    assert w.on_send_failed(Walk(9, 0, A, False, model(3).checkpoint), others, NOW) == []
 
 
 # --- revival ------------------------------------------------------------------------------------------------------
@@ -361,7 +372,7 @@ def revival(w: Walks, size: int, start: float) -> float:
         w.heard(1, B, 30, now)
         when, _ = w.next_deadline(True)
         now = max(now, when) if when != float("inf") else now + 1.0
-        effects = w.tick(OTHERS, size, True, now)
+        effects = w.tick(others, size, nobody, True, now)
         started = [e.item for e in effects if isinstance(e, Report) and isinstance(e.item, reports.WalkStarted)]
         if [s for s in started if s.walk == 0]:
             assert started[0].revived
@@ -387,13 +398,13 @@ def test_news_of_the_walk_calls_the_revival_off() -> None:
     for walk in (0, 1):
         w.heard(walk, A, 5, NOW)
     now = NOW + LAN.revive_timeout_s
-    w.tick(OTHERS, 1, True, now)
+    w.tick(others, 1, nobody, True, now)
     planned = w.next_deadline(True)
     assert planned[1] == "lost walk"
     for walk in (0, 1):
         w.heard(walk, A, 6, now)
     assert w.next_deadline(True)[0] >= now + LAN.revive_timeout_s
-    assert w.tick(OTHERS, 1, True, planned[0]) == [] or planned[0] >= now + LAN.revive_timeout_s
+    assert w.tick(others, 1, nobody, True, planned[0]) == [] or planned[0] >= now + LAN.revive_timeout_s
 
 
 def test_a_slow_walk_is_given_time() -> None:
@@ -415,6 +426,150 @@ def test_a_long_silence_is_no_usual_step() -> None:
     assert w._timeout(w._traces[0]) < LAN.revive_intervals * 2.0
 
 
+def test_a_long_silence_is_no_first_step_either() -> None:
+    """A walk that was lost a day ago is heard of, and then of its first step after it was revived."""
+    w = walks()
+    w.heard(0, A, 5, NOW - 86_400)
+    w.heard(0, A, 6, NOW)
+    assert w._timeout(w._traces[0]) == LAN.revive_intervals * SLOW_STEP * LAN.revive_timeout_s
+
+
+def test_a_revived_lineage_is_above_the_lost_one() -> None:
+    """So that nobody who has not noticed yet takes the new one for a stale copy."""
+    for lost, above in ((A, True), (Lineage(b"\xff" * 8), False)):
+        w = walks()
+        w.offer_model(model(5), NOW)
+        w.heard(0, lost, 5, NOW)
+        revival(w, 1, NOW)
+        assert (w._held[0].model.lineage > lost) is above
+        assert w._held[0].model.lineage != lost
+
+
+# --- the walks of peers that fail -----------------------------------------------------------------------------------
+
+
+def failure_after(w: Walks, root: Descriptor, size: int = 1000) -> tuple[float, list[Lineage]]:
+    """Seconds from ``NOW`` until the walk 0 of a failed root is revived, and its lineage."""
+    now = NOW
+    while now < NOW + 1e6:
+        w.heard(1, B, 30, now)
+        w.overdue(True, now)
+        effects = w.tick(others, size, lambda peer: peer is root, True, now)
+        started = [e.item for e in effects if isinstance(e, Report) and isinstance(e.item, reports.WalkStarted)]
+        if started:
+            assert started[0].revived
+            return now - NOW, [s.lineage for s in started]
+        now = max(now, w.next_deadline(True)[0])
+    return now - NOW, []
+
+
+def handed(w: Walks, age: int = 5) -> Descriptor:
+    """Whom this peer has handed walk 0 to, from a round that has published."""
+    effects = w.ended(model(age - 1), published(age), others, NOW)
+    (send,) = [e for e in effects if isinstance(e, Send)]
+    assert isinstance(send.message, Walk)
+    assert w.on_ack(send.to.peer, WalkAck(send.message.nonce, True), others, NOW) == []
+    return send.to
+
+
+def invited(w: Walks, age: int = 5) -> Descriptor:
+    """By whom this peer was invited as a child of the root."""
+    w.offer_model(model(age), NOW)
+    w.round_begun(0, A, age, OTHERS[2], NOW)
+    return OTHERS[2]
+
+
+@pytest.mark.parametrize("known", [handed, invited])
+def test_those_who_know_of_a_failed_root_revive_its_walk_early(known: Any) -> None:
+    waits = []
+    for seed in range(300):
+        w = walks(seed)
+        wait, lineages = failure_after(w, known(w))
+        assert lineages[0] > A
+        waits.append(wait)
+    mean = (1 + TASK.branching) * LAN.answer_timeout_s
+    assert np.mean(waits) == pytest.approx(mean, rel=4 / np.sqrt(300))  # four standard errors
+
+
+def test_an_early_revival_is_called_off_when_the_root_is_alive_after_all() -> None:
+    w = walks()
+    root = handed(w)
+    w.heard(1, B, 30, NOW)
+    w.tick(others, 1000, lambda peer: peer is root, True, NOW)
+    assert w.next_deadline(True)[0] < NOW + 1000
+    assert w.tick(others, 1000, nobody, True, NOW) == []
+    assert w.overdue(True, NOW) == []
+    assert w._traces[0].revive_at is None
+    assert w.next_deadline(True) == (NOW + LAN.walk_ack_timeout_s, "slow root")
+
+
+def test_news_from_before_a_root_failed_does_not_call_its_revival_off() -> None:
+    """Those further down its tree have heard of its round later."""
+    w = walks()
+    root = invited(w)
+    w.tick(others, 1000, lambda peer: peer is root, True, NOW + 1)
+    planned = w._traces[0].revive_at
+    assert planned is not None
+    w.heard(0, A, 5, NOW + 0.5)
+    assert w._traces[0].revive_at == planned
+    w.heard(0, A, 6, NOW + 2)
+    assert w._traces[0].revive_at is None
+
+
+@pytest.mark.parametrize("news", ["older than its model", "a later step", "a copy of it", "it is here"])
+def test_whoever_holds_another_model_of_the_walk_is_no_concern(news: str) -> None:
+    w = walks()
+    if news == "older than its model":
+        w.heard(0, A, 6, NOW)
+    root = invited(w)
+    match news:
+        case "a later step":
+            w.heard(0, A, 6, NOW)
+        case "a copy of it":
+            w.heard(0, B, 5, NOW)
+        case "it is here":
+            arrive(w, model(5), retry=True)
+            assert taken(w) is not None
+        case _:
+            pass
+    w.heard(1, B, 30, NOW)
+    w.tick(others, 1000, lambda peer: peer is root, True, NOW + 0.1)
+    assert not w._traces[0].orphaned
+    assert w.overdue(True, NOW + 100) == []
+
+
+def test_a_slow_root_is_looked_after_less_and_less_often() -> None:
+    w = walks()
+    root = invited(w)
+    looks = []
+    for tenth in range(400):
+        now = NOW + tenth / 10
+        for peer in w.overdue(True, now):
+            assert peer == root.peer
+            looks.append(now - NOW)
+    assert looks == pytest.approx([LAN.walk_ack_timeout_s * 2**n for n in range(len(looks))])
+    assert len(looks) > 4
+    for step in range(6):
+        w.heard(0, A, 6 + step, NOW + 40 + 3.0 * step)
+    w.round_begun(0, A, 11, root, NOW + 55)
+    late = SLOW_STEP * w._traces[0].interval
+    assert w._traces[0].look_at == NOW + 55 + late
+    assert late > LAN.walk_ack_timeout_s
+
+
+@pytest.mark.parametrize("why", ["unable", "finished", "no model", "handing"])
+def test_who_looks_after_nobody(why: str) -> None:
+    w = walks()
+    if why != "no model":
+        w.offer_model(model(TASK.last_age if why == "finished" else 5), NOW)
+    w.round_begun(0, A, 5, OTHERS[2], NOW)
+    if why == "handing":
+        w.ended(model(5), None, others, NOW)
+    w.heard(1, B, 30, NOW + 1e6)
+    assert w.overdue(why != "unable", NOW + 10) == []
+    assert w.next_deadline(why != "unable")[1] != "slow root"
+
+
 @pytest.mark.parametrize("why", ["unable", "finished", "no model", "standing", "handing"])
 def test_who_does_not_revive(why: str) -> None:
     w = walks()
@@ -424,12 +579,12 @@ def test_who_does_not_revive(why: str) -> None:
     if why == "standing":
         w.put_back(model(5), NOW + 2e6)
     if why == "handing":
-        w.ended(model(5), None, OTHERS, NOW)
+        w.ended(model(5), None, others, NOW)
         for h in w._handing.values():
             h.ack_by = NOW + 2e6
     effects = []
     for at in range(0, 100_000, 500):
-        effects += w.tick(OTHERS, 6, why != "unable", NOW + at)
+        effects += w.tick(others, 6, nobody, why != "unable", NOW + at)
     assert not [e for e in effects if isinstance(e, Report)], why
 
 
@@ -449,27 +604,27 @@ def test_every_walk_of_a_new_task_starts_where_it_is_introduced() -> None:
 def test_leaving_hands_over_what_stands_here_and_what_comes_to_stand_here() -> None:
     w = walks()
     arrive(w, model(3))
-    (send,) = w.leave(OTHERS, NOW)
+    (send,) = w.leave(others, NOW)
     assert isinstance(send, Send)
     assert isinstance(send.message, Walk)
     assert send.message.checkpoint.age == 3
-    w.on_ack(send.to.peer, WalkAck(send.message.nonce, True), OTHERS, NOW)
+    w.on_ack(send.to.peer, WalkAck(send.message.nonce, True), others, NOW)
     assert not w.busy
     arrive(w, model(5, walk=1, lineage=B))  # it was on its way when this peer began to leave
     assert w.busy
-    assert [type(message) for message in said(w.tick(OTHERS, 6, False, NOW))] == [Walk]
+    assert [type(message) for message in said(w.tick(others, 6, nobody, False, NOW))] == [Walk]
 
 
 def test_leaving_with_nobody_to_hand_over_to_is_not_waited_for() -> None:
     w = walks()
     arrive(w, model(3))
-    assert w.leave([], NOW) == []
+    assert w.leave(lambda besides: [], NOW) == []
     assert not w.busy
     assert w.next_deadline(False)[0] == float("inf")
     w = walks()
     arrive(w, model(3))
-    effects = w.leave(OTHERS[:1], NOW)
-    assert w.on_send_failed(said(effects)[0], [], NOW) == []
+    effects = w.leave(lambda besides: others(besides)[:1], NOW)
+    assert w.on_send_failed(said(effects)[0], lambda besides: [], NOW) == []
     assert not w.busy
 
 
