@@ -23,7 +23,7 @@ class Freshness(Enum):
 
     NONE = "no records are bound to this task's schema"
     FRESH = "every contribution is computed from a newly drawn sample"
-    DETERMINISTIC = "there is one record: each model may be answered once"
+    DETERMINISTIC = "there is one record: one task may be served, and each of its models answered once"
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,7 +45,7 @@ class PersistRound:
 
 @dataclass(frozen=True, slots=True)
 class PersistUse:
-    """Remember durably, for ever and all at once, what a deterministic contribution has answered."""
+    """Remember durably, for ever and all at once, what a deterministic contribution has answered and for whom."""
 
     keys: tuple[bytes, ...]
 

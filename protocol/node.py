@@ -138,7 +138,7 @@ class Node:
             able = walks.unfinished and not self._stopping
             if able or walks.busy:
                 when, reason = walks.next_deadline(able)
-                if when < best and able and not self.tasks.able(entry):
+                if when < best and able and not self._able(entry):
                     when, reason = walks.next_deadline(False)
                 if when < best:
                     best, why = when, reason
@@ -219,7 +219,7 @@ class Node:
 
     def _walk(self, sender: Descriptor, message: m.Walk, now: float) -> list[Effect]:
         entry = self.tasks.get(message.checkpoint.task)
-        if entry is None or self._stopping or not self.tasks.able(entry):
+        if entry is None or self._stopping or not self._able(entry):
             refusal = Send(sender, m.WalkAck(message.nonce, False))
             unknown = (message.checkpoint.task,) if entry is None else ()
             return [refusal, *self.tasks.hear_of(sender, unknown, now)]
@@ -293,7 +293,7 @@ class Node:
             return effects
         companions, size = self.membership.companions, self.membership.size_estimate()
         for entry in entries:
-            able = self.tasks.able(entry) and not self._stopping
+            able = self._able(entry) and not self._stopping
             for peer in entry.walks.overdue(able, now):
                 self.membership.look_after(peer)
             effects += entry.walks.tick(companions, size, self._failed, able, now)
@@ -328,8 +328,9 @@ class Node:
             if (held := entry.walks.take_ready(now)) is None:
                 return effects
             task, model = entry.task, held.model
-            if not self.tasks.able(entry):  # its user has said no since, or will not contribute to what he introduced
-                effects += entry.walks.pass_on(model, self.membership.companions, now)
+            # its user has said no since, or will not contribute to what he introduced; or its record serves another
+            if not self._able(entry):
+                effects += entry.walks.pass_on(held, self.membership.companions, now)
                 continue
             if self.rounds.spent(task, model):  # merging has led to no other model: there may be none yet
                 effects += entry.walks.sidestep(model)
@@ -348,6 +349,10 @@ class Node:
         return most - self._given.entropy.below(most - task.minimum_cohort + 1) if retry else most
 
     # --- inside -----------------------------------------------------------------------------------------------
+
+    def _able(self, entry: Entry) -> bool:
+        """Whether this peer may contribute to a task at the moment, and so be a root."""
+        return self.tasks.able(entry) and not self.rounds.serves_another(entry.task)
 
     def _restore(self, restored: Restored, now: float) -> list[Effect]:
         effects: list[Effect] = []

@@ -98,15 +98,18 @@ class RoundMachine:
             case Freshness.NONE:
                 return DeclineReason.NO_RECORDS
             case Freshness.DETERMINISTIC:
-                state.uses = uses.keys_of(state.task, state.kind, state.digest)
-                return DeclineReason.NO_FRESH_RECORDS if self._used(state.uses) else None
+                keys = uses.keys_of(state.task, state.kind, state.digest)
+                state.uses = uses.binding(state.task) + keys
+                taken = self.serves_another(state.task) or self._used(*keys)
+                return DeclineReason.NO_FRESH_RECORDS if taken else None
             case Freshness.FRESH:
                 return None
 
-    def _used(self, keys: tuple[bytes, ...]) -> bool:
-        """Whether a deterministic contribution has answered one of these, or is about to."""
-        under_way = {key for state in self._rounds.values() for key in state.uses}
-        return any(key in self._uses or key in under_way for key in keys)
+    def _used(self, *keys: bytes) -> bool:
+        """Whether a deterministic contribution has used one of these up, or is about to."""
+        wanted = set(keys)
+        under_way = (state.uses for state in self._rounds.values())
+        return any(not wanted.isdisjoint(used) for used in (self._uses, *under_way))
 
     def _enter(self, state: Round, low: int, high: int, now: float, answer: list[Effect]) -> list[Effect]:
         """Answer, invite the children and start the own contribution; nobody waits for the tree to be complete.
@@ -131,13 +134,14 @@ class RoundMachine:
 
     def _begin_contribution(self, state: Round) -> list[Effect]:
         assert state.checkpoint is not None, "contributions are computed from a model"
-        if state.uses and state.kind is RoundKind.GRADIENT:  # another task may have asked at these parameters
+        if state.uses and state.kind is RoundKind.GRADIENT:  # it may have answered these parameters at another age
             return [combining.work(state, "question", uses.Question(state.task, state.checkpoint))]
         return self._contribute(state)
 
     def _questioned(self, state: Round, key: bytes, now: float) -> list[Effect]:
-        if self._used((key,)):
-            self._uses.update(state.uses)  # so that this model is declined at once from now on
+        if self._used(key):
+            # so that this model is declined at once from now on
+            self._uses.update(uses.keys_of(state.task, state.kind, state.digest))
             return self._end(state, AbstainReason.NO_CONTRIBUTION, now)
         state.uses += (key,)
         return self._contribute(state)
@@ -349,6 +353,13 @@ class RoundMachine:
     def running(self, task: TaskId, walk: int | None = None) -> bool:
         """Whether a round of this task (and walk) that this peer started is under way."""
         return any(r.parent is None and r.task.id == task and walk in (None, r.walk) for r in self._rounds.values())
+
+    def serves_another(self, task: Task) -> bool:
+        """Whether this peer's only record serves another task of the schema, or is about to: it has no part in this."""
+        if self._ports.application.freshness(task) is not Freshness.DETERMINISTIC:
+            return False
+        schema, own = uses.binding(task)
+        return self._used(schema) and not self._used(own)
 
     def spent(self, task: Task, model: Model) -> bool:
         """Whether this peer's only record has answered this very model, so that it cannot be the root of its round."""

@@ -2,8 +2,9 @@
 
 Neighbours: ``machine`` asks before it enters a round and before it contributes, ``combining`` has the keys persisted
 before anything is seen outside; ``training.state`` says on what a gradient depends.
-Invariants: keys name what fixes the value, not the task: a model under another task's name, or a column in another
-task's list of features, is still the same question.
+Invariants: the first task that a record answers has it, alone among the tasks of its schema: another one may ask the
+same under other names, in another order, or in ways that no key can tell.  Homes hold keys of earlier versions: their
+form stays.
 """
 
 from dataclasses import dataclass
@@ -12,6 +13,14 @@ from protocol.base.ids import Digest
 from protocol.training import state
 from protocol.training.task import RoundKind, Task
 from protocol.wire.messages import Checkpoint
+
+
+def binding(task: Task) -> tuple[bytes, bytes]:
+    """That a schema's record serves some task, and that it serves this one: the first without the second means another.
+
+    Both are used up together.  Nothing but these keys has to be looked up, however many others there are.
+    """
+    return b"schema" + task.schema.encode(), b"task" + task.id
 
 
 def keys_of(task: Task, kind: RoundKind, model: Digest) -> tuple[bytes, ...]:
@@ -24,7 +33,7 @@ def keys_of(task: Task, kind: RoundKind, model: Digest) -> tuple[bytes, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """Works out the key of a gradient at these very parameters, under whatever task.  Result: the key."""
+    """Works out the key of a gradient at these very parameters, at whatever age.  Result: the key."""
 
     task: Task
     checkpoint: Checkpoint

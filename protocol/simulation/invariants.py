@@ -243,16 +243,19 @@ def once(seen: Evidence) -> list[str]:
 
 
 def single(seen: Evidence) -> list[str]:
-    """Who has one record never answers a model twice, whatever became of the round, in this life or a later one."""
+    """Who has one record never answers a model twice, nor two tasks of a schema, whatever became of the rounds, in this
+    life or a later one."""
     if not seen.single:
         return []
-    digests = {msg.round: msg.digest for *_, msg in seen.sent if isinstance(msg, m.Offer)}
-    answered = Counter(
-        (r.peer, digests[r.round])
-        for r in seen.records
-        if r.contributed and r.round in digests and r.peer in seen.single
-    )
-    return [f"{seen.name}: one record answered one model twice" for count in answered.values() if count > 1]
+    offers = {msg.round: msg for *_, msg in seen.sent if isinstance(msg, m.Offer)}
+    schemas = {item.task.id: item.task.schema for *_, item in seen.items if isinstance(item, reports.TaskAdopted)}
+    answers = [
+        (r.peer, offers[r.round]) for r in seen.records if r.contributed and r.round in offers and r.peer in seen.single
+    ]
+    models = Counter((peer, offer.digest) for peer, offer in answers)
+    tasks = Counter((peer, schemas[task]) for peer, task in {(peer, offer.task) for peer, offer in answers})
+    found = [f"{seen.name}: one record answered one model twice" for count in models.values() if count > 1]
+    return found + [f"{seen.name}: one record answered two tasks" for count in tasks.values() if count > 1]
 
 
 # --- time -------------------------------------------------------------------------------------------------------------

@@ -96,7 +96,7 @@ class Catalogue:
         return [head for head in heads if head is not None][:MAX_HEADS]
 
     def able(self, entry: Entry) -> bool:
-        """Whether this peer may contribute to a task at the moment, and so be a root."""
+        """Whether this peer's user, power and records allow it to contribute to a task at the moment."""
         if entry.refused is not None or self._application.gate() is not None:
             return False
         return self._application.freshness(entry.task) is not Freshness.NONE

@@ -76,7 +76,7 @@ def statistics(task: Task, checkpoint: Checkpoint) -> tuple[Floats, Floats] | No
 def fingerprint(task: Task, checkpoint: Checkpoint) -> bytes:
     """32 bytes that are equal where one record's gradient is: same columns, parameters and standardisation.
 
-    Unlike ``digest`` it knows neither task nor age: two tasks often begin from the same parameters.
+    Unlike ``digest`` it does not know the age: parameters stand still where a learning rate has become too small.
     """
     columns = "\0".join((task.schema, *task.features, task.target))
     hasher = hashlib.sha256(b"susurrus gradient v1\0" + hashlib.sha256(columns.encode()).digest())

@@ -244,9 +244,9 @@ class Walks:
         for held in self._held:
             held.ready_at = max(held.ready_at, until)
 
-    def pass_on(self, model: Model, companions: Companions, now: float) -> list[Effect]:
+    def pass_on(self, held: Held, companions: Companions, now: float) -> list[Effect]:
         """This peer cannot start the walk's round: another is asked to."""
-        return self._hand_over(model, False, companions, [], now)
+        return self._hand_over(held.model, held.retry, companions, [], now)
 
     def sidestep(self, model: Model) -> list[Effect]:
         """Its round has died, those who contributed answer it no more, and there is no other model to merge it with."""

@@ -77,7 +77,7 @@ def check_once(world: World, name: str) -> None:
 
 
 def check_single(world: World, name: str) -> None:
-    """Who has one record never answers a model twice, whatever became of the round, in this life or a later one."""
+    """Who has one record never answers a model twice, nor two tasks of a schema, in this life or a later one."""
     nothing(invariants.single(evidence(world, name)))
 
 

@@ -136,6 +136,19 @@ def test_a_use_that_is_forgotten(monkeypatch: Patch) -> None:
     pytest.fail("nobody noticed")
 
 
+def test_a_record_that_serves_every_task(monkeypatch: Patch) -> None:
+    monkeypatch.setattr(machine.RoundMachine, "serves_another", lambda self, task: False)
+    world = World(6, "every task")
+    for peer in world.peers:
+        peer.application.fresh = Freshness.DETERMINISTIC
+    world.start_all()
+    for task in (make_task(), make_task(features=("b", "a"))):
+        world.introduce(world.peers[0], task)
+        world.run(10.0)
+    with pytest.raises(AssertionError, match="answered two tasks"):
+        checks.check_single(world, "every task")
+
+
 def test_a_round_without_a_deadline(monkeypatch: Patch) -> None:
     monkeypatch.setattr(machine.RoundMachine, "tick", lambda self, now: [])
     monkeypatch.setattr(machine.RoundMachine, "next_deadline", lambda self: (float("inf"), ""))

@@ -8,9 +8,12 @@ import pytest
 
 from protocol import reports
 from protocol.aggregation.phases import AbstainReason, DeclineReason
+from protocol.aggregation.uses import binding
+from protocol.application import Freshness
 from protocol.base.errors import Refusal, Refused
 from protocol.base.ids import Lineage, RoundId, TaskId
 from protocol.base.limits import KEM_EPOCH_S, MAX_ROUNDS_AT_ONCE, MAX_TASKS
+from protocol.base.settings import LAN
 from protocol.effects import Effect, PersistIdentity, Report, SaveCheckpoint, SaveTask, Send, Work
 from protocol.events import (
     AddressesChanged,
@@ -238,7 +241,7 @@ def test_a_walk_is_taken_up_and_its_round_begins() -> None:
     assert entry.walks.newest.checkpoint.age == 3
 
 
-@pytest.mark.parametrize("why", ["gate", "refusal", "stopping"])
+@pytest.mark.parametrize("why", ["gate", "refusal", "stopping", "another task's record"])
 def test_a_walk_is_not_taken_up_by_who_cannot_be_its_root(why: str) -> None:
     desk = Desk()
     application = desk.world.peers[0].application
@@ -249,7 +252,36 @@ def test_a_walk_is_not_taken_up_by_who_cannot_be_its_root(why: str) -> None:
         application.closed = "on battery"
     if why == "stopping":
         desk.do(Stopping())
+    if why == "another task's record":
+        application.fresh = Freshness.DETERMINISTIC
+        desk.node.rounds._uses.update(binding(make_task(name="another")))
     assert said(desk.hear(walk(3)), m.WalkAck) == [m.WalkAck(7, False)]
+
+
+def test_who_has_a_record_that_serves_another_task_passes_the_walk_on_without_haste() -> None:
+    desk = Desk()
+    desk.world.peers[0].application.fresh = Freshness.DETERMINISTIC
+    desk.node.rounds._uses.update(binding(make_task(name="another")))
+    effects = desk.introduce()
+    assert not said(effects, m.Offer)
+    (send,) = [e for e in effects if isinstance(e, Send) and isinstance(e.message, m.Walk)]
+    refused = desk.hear(m.WalkAck(send.message.nonce, False), sender=desk.others.index(send.to))
+    assert not said(refused, m.Walk)  # it talks with nobody else
+    assert not said(desk.do(TimePassed()), m.Walk)
+    assert said(desk.do(TimePassed(), NOW + LAN.retry_pause_s), m.Walk)
+
+
+def test_a_retry_that_is_passed_on_stays_one() -> None:
+    """Else whoever took part in the round that died would hold it for a stale copy."""
+    desk = Desk()
+    application = desk.world.peers[0].application
+    desk.introduce()
+    desk.end_rounds()
+    desk.work(desk.hear(walk(3, retry=True)))
+    application.fresh = Freshness.DETERMINISTIC
+    desk.node.rounds._uses.update(binding(make_task(name="another")))
+    passed = said(desk.do(TimePassed(), NOW + LAN.retry_pause_s), m.Walk)
+    assert [message.retry for message in passed if message.checkpoint.age == 3] == [True]
 
 
 def test_a_model_that_is_none_is_refused_and_asked_for_again() -> None:

@@ -13,13 +13,17 @@ from peer.learning.application import LocalApplication
 from peer.learning.models import Floats, Params, Softmax
 from peer.learning.readers import write_npz
 from peer.learning.taskfile import task_for_dataset
+from protocol.aggregation.machine import RoundMachine
+from protocol.aggregation.phases import DeclineReason
 from protocol.application import Freshness, sections_of
 from protocol.base.entropy import SeededEntropy
 from protocol.base.errors import ConfigurationError
 from protocol.identity.keys import SigningKey
 from protocol.training.state import initial_state
 from protocol.training.task import RoundKind, Scalar, Task
-from protocol.wire.messages import Checkpoint
+from protocol.wire.messages import Checkpoint, Decline, Partial
+from tests.protocol.aggregation.bench import make_bench, said
+from tests.protocol.world import make_task
 
 KEY = SigningKey.from_seed(bytes(32))
 
@@ -69,6 +73,25 @@ def test_one_record_is_deterministic(tmp_path: Path, task: Task) -> None:
     application = make(tmp_path, task, 1)
     application.load(task)
     assert application.freshness(task) is Freshness.DETERMINISTIC
+
+
+def test_one_record_is_the_same_to_a_task_that_renames_its_columns_so_that_one_is_not_served(tmp_path: Path) -> None:
+    """Columns are found by their position where the user, or the format, names none."""
+    path = tmp_path / "one.svm"
+    path.write_text("1 1:0.25 2:-0.5\n")
+    config = Config(home=tmp_path, data={"toy": DataBinding("toy", path)})
+    application = LocalApplication(config, SeededEntropy("application"), b"peer", Now())
+    bench = make_bench()
+    bench.machine = RoundMachine(replace(bench.machine._ports, application=application), {}, set())
+    values, answers = [], []
+    for bench.task in (make_task(model="logistic"), make_task(model="logistic", features=("c", "d"), target="z")):
+        application.load(bench.task)
+        job = application.contribution_job(bench.task, RoundKind.GRADIENT, checkpoint(bench.task))
+        values.append(job.run().values[0].tolist())
+        answers.append(said(bench.finish(bench.take(bench.offer(1, 2, 3, round_id=bench.task.id[:16]))))[-1])
+    assert values[0] == values[1]
+    assert isinstance(answers[0], Partial)
+    assert answers[1] == Decline(bench.task.id[:16], DeclineReason.NO_FRESH_RECORDS)
 
 
 def test_contributions_fit_their_sections_and_are_drawn_afresh(tmp_path: Path, task: Task) -> None:
