@@ -27,6 +27,9 @@ MAX_SEALED_SEED = 1280
 """A sealed 32-byte seed: 80 with X25519, 1,168 with ML-KEM-768 + X25519."""
 MAX_GOSSIP_DESCRIPTORS = 16
 MAX_RUMOURS = 64
+MAX_INCARNATION_LEAD = 3600
+"""How far a rumour's incarnation may lie above its peer's descriptor and the clock's seconds: peers start from their
+clock and count up by one, and every lie lifts its victim by twice this at most, so that nobody comes near 2**63."""
 MAX_HEADS = 64
 """Task heads (task, walk, age) in one gossip message."""
 MAX_TASKS = 64

@@ -7,6 +7,7 @@ could never be reached from here (see ``reach``).
 """
 
 from protocol.base.ids import PeerId
+from protocol.base.limits import MAX_INCARNATION_LEAD
 from protocol.base.settings import Settings
 from protocol.effects import Effect, Send
 from protocol.identity.descriptor import Descriptor
@@ -33,7 +34,7 @@ class Judge:
     def told(self, rumour: Rumour, now: float) -> None:
         """Somebody says something of another peer."""
         entry = self._view.entry(rumour.peer)
-        if entry is None:
+        if entry is None or rumour.incarnation > max(entry.descriptor.incarnation, now) + MAX_INCARNATION_LEAD:
             return
         state = Liveness(rumour.state)
         if state is Liveness.DEAD and now - entry.heard_at < self._detector.suspicion_s:

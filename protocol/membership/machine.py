@@ -17,7 +17,7 @@ from collections.abc import Container, Sequence
 from protocol.base.entropy import Entropy
 from protocol.base.errors import Refused
 from protocol.base.ids import PeerId, TaskId
-from protocol.base.limits import MAX_GOSSIP_DESCRIPTORS, MAX_HEADS, MAX_RUMOURS, MAX_TASKS
+from protocol.base.limits import MAX_GOSSIP_DESCRIPTORS, MAX_HEADS, MAX_INCARNATION_LEAD, MAX_RUMOURS, MAX_TASKS
 from protocol.base.settings import Settings
 from protocol.effects import Dial, Effect, Send
 from protocol.identity.descriptor import Descriptor, DescriptorVerifier
@@ -42,8 +42,6 @@ LEAVE_FANOUT = 16
 REMEMBERED_PER_MEMBER = 4
 """Peers whose reach is remembered, as a multiple of the view's capacity."""
 _RUMOURED = frozenset((Liveness.SUSPECT, Liveness.DEAD, Liveness.LEFT))
-MAX_INCARNATION = 2**62
-"""Rumours above this are nonsense; leaves room to count on."""
 
 
 class Membership:
@@ -406,15 +404,16 @@ class Membership:
                 self._take_rumour(rumour, now)
 
     def _take_rumour(self, rumour: Rumour, now: float) -> None:
-        if rumour.state not in _RUMOURED or rumour.incarnation > MAX_INCARNATION:
+        if rumour.state not in _RUMOURED:
             return
-        if rumour.peer == self._bulletin.own.peer:
-            if rumour.incarnation >= self.incarnation:
-                self.incarnation = rumour.incarnation + 1
-            else:
-                self._bulletin.announce(rumour.peer)  # they have not seen the refutation
-            return
-        self._judge.told(rumour, now)
+        own = self._bulletin.own
+        if rumour.peer != own.peer:
+            self._judge.told(rumour, now)
+        elif rumour.incarnation < self.incarnation:
+            self._bulletin.announce(rumour.peer)  # they have not seen the refutation
+        # Twice what others believe: their clocks may be ahead, and what they believe must be refuted.
+        elif rumour.incarnation <= max(own.incarnation, now) + 2 * MAX_INCARNATION_LEAD:
+            self.incarnation = rumour.incarnation + 1
 
     # --- concluding ------------------------------------------------------------------------------------------
 

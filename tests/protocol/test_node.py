@@ -381,15 +381,40 @@ def test_what_a_descriptor_says_is_durable_whenever_it_grows() -> None:
     assert renewed[0].kem_epoch > epoch
 
 
-def test_a_peer_that_was_driven_to_a_huge_incarnation_is_found_again_after_a_restart() -> None:
+@pytest.mark.parametrize("incarnation", [2**62 - 1, 2**62, 2**63 - 1])
+def test_no_lie_keeps_a_peer_from_being_believed_alive_again(incarnation: int) -> None:
+    """However far ahead it is: the peer is cut off, is taken for dead, comes back, and refutes."""
+    cut: set[Any] = set()
+    world = World(6, "far ahead", fate=lambda w, a, b, message: None if (a in cut) != (b in cut) else 0.01)
+    world.start_all()
+    world.run(10.0)
+    victim, liar = world.peers[:2]
+    assert victim.node is not None
+    assert liar.node is not None
+
+    def believed() -> list[Liveness | None]:
+        return [p.node.membership.state_of(victim.id) for p in world.peers[1:] if p.node is not None]
+
+    rumour = m.Rumour(victim.id, incarnation, 2)
+    for peer in world.peers:
+        world.handle(peer, MessageReceived(liar.node.descriptor, m.Gossip(1, (), (rumour,), (), ())))
+    assert victim.node.descriptor.incarnation == 1
+    cut.add(victim.id)
+    assert world.run(15.0, lambda: set(believed()) == {Liveness.DEAD})
+    cut.clear()
+    assert world.run(30.0, lambda: set(believed()) == {Liveness.ALIVE})
+
+
+def test_a_peer_that_was_driven_far_up_is_found_again_after_a_restart() -> None:
     """Its tombstones hold the incarnation that it had: without having kept it, it could never rise above them."""
-    world = World(4, "huge incarnation")
+    world = World(4, "driven up")
     world.start_all()
     victim, liar = world.peers[0], world.peers[1]
     assert victim.node is not None
     assert liar.node is not None
-    rumour = m.Rumour(victim.id, 2**62, 2)
+    rumour = m.Rumour(victim.id, int(world.now), 2)
     world.handle(victim, MessageReceived(liar.node.descriptor, m.Gossip(1, (), (rumour,), (), ())))
+    assert victim.node.descriptor.incarnation == int(world.now) + 1
     world.run(5.0)
     world.kill(victim)
     world.run(20.0)

@@ -5,12 +5,12 @@ from dataclasses import replace
 import pytest
 
 from protocol.base.ids import PeerId
-from protocol.base.limits import MAX_GOSSIP_DESCRIPTORS
+from protocol.base.limits import CLOCK_TOLERANCE_S, MAX_GOSSIP_DESCRIPTORS, MAX_INCARNATION_LEAD
 from protocol.base.settings import LAN
 from protocol.effects import Dial, Effect, Send
 from protocol.identity.descriptor import Descriptor
 from protocol.membership import Liveness, Membership
-from protocol.membership.machine import LATELY_PERIODS, MAX_INCARNATION, MAX_URGENT
+from protocol.membership.machine import LATELY_PERIODS, MAX_URGENT
 from protocol.wire.messages import Gossip, GossipReply, Leave, Ping, Pong, ProbeRequest, Rumour
 from tests.protocol.membership.world import START, Peer, World
 
@@ -272,12 +272,25 @@ def test_words_of_an_earlier_incarnation_or_a_weaker_state_change_nothing(bench:
 
 @pytest.mark.parametrize(
     ("incarnation", "state"),
-    [(1, 4), (1, -1), (1, 0), (MAX_INCARNATION + 1, Liveness.DEAD), (MAX_INCARNATION + 1, Liveness.LEFT)],
+    [(1, 4), (1, -1), (1, 0), (2**62, Liveness.SUSPECT), (2**62, Liveness.DEAD), (2**62, Liveness.LEFT)],
 )
 def test_nonsense_is_ignored(bench: Bench, incarnation: int, state: int) -> None:
     bench.gossip(Rumour(bench.others[3].id, incarnation, state), Rumour(bench.me.id, incarnation, state))
     assert bench.machine.state_of(bench.others[3].id) is Liveness.ALIVE
     assert bench.machine.incarnation == 1
+
+
+@pytest.mark.parametrize("base", [1, int(NOW) + 10**9])
+def test_no_rumour_is_taken_that_is_further_ahead_than_its_peer_can_be(bench: Bench, base: int) -> None:
+    """Ahead of the clock's seconds, from which peers start, or of where the peer is already (a clock was set back)."""
+    peer, most = bench.others[3], max(base, int(NOW)) + MAX_INCARNATION_LEAD
+    bench.machine.heard(bench.reborn(peer, base), NOW)
+    bench.gossip(Rumour(peer.id, most + 1, Liveness.LEFT))
+    assert bench.machine.state_of(peer.id) is Liveness.ALIVE
+    bench.gossip(Rumour(peer.id, most, Liveness.LEFT))
+    assert bench.machine.state_of(peer.id) is Liveness.LEFT
+    bench.machine.heard(bench.reborn(peer, most + 1), NOW)
+    assert bench.machine.state_of(peer.id) is Liveness.ALIVE
 
 
 def test_who_was_heard_just_now_is_not_dead_at_a_word(bench: Bench) -> None:
@@ -316,6 +329,34 @@ def test_an_accused_peer_rises_above_the_rumour(bench: Bench, state: Liveness) -
     assert bench.machine.incarnation == 8
     bench.gossip(Rumour(bench.me.id, 7, state))
     assert bench.machine.incarnation == 8
+
+
+@pytest.mark.parametrize("base", [1, int(NOW) + 10**9])
+def test_lies_lift_a_peer_by_no_more_than_twice_the_lead_in_one_message(bench: Bench, base: int) -> None:
+    bench.machine.set_own(bench.reborn(bench.me, base))
+    most = max(base, int(NOW)) + 2 * MAX_INCARNATION_LEAD
+    bench.gossip(Rumour(bench.me.id, most + 1, Liveness.DEAD))
+    assert bench.machine.incarnation == base
+    bench.gossip(*[Rumour(bench.me.id, most + i, Liveness.DEAD) for i in range(5)])
+    assert bench.machine.incarnation == most + 1
+    bench.machine.set_own(bench.reborn(bench.me, most + 1))
+    bench.gossip(Rumour(bench.me.id, most + 1, Liveness.DEAD))
+    assert bench.machine.incarnation == most + 2
+
+
+@pytest.mark.parametrize("base", [1, int(NOW) + 10**9])
+def test_whatever_others_believe_of_a_peer_it_refutes_in_spite_of_clocks(bench: Bench, base: int) -> None:
+    bench.machine.set_own(bench.reborn(bench.me, base))
+    theirs = NOW + 2 * CLOCK_TOLERANCE_S
+    other, liar = bench.others[:2]
+    believer = Membership(other.own, LAN, other.entropy, bench.world.verifier, theirs)
+    believer.heard(bench.me.own, theirs)
+    rumour = Rumour(bench.me.id, int(max(base, theirs)) + MAX_INCARNATION_LEAD, Liveness.LEFT)
+    believer.on_gossip(liar.own, Gossip(1, (), (rumour,), (), ()), theirs, (), ())
+    assert believer.state_of(bench.me.id) is Liveness.LEFT
+    bench.gossip(rumour)
+    believer.heard(bench.reborn(bench.me, bench.machine.incarnation), theirs)
+    assert believer.state_of(bench.me.id) is Liveness.ALIVE
 
 
 def test_a_refutation_is_passed_on_without_waiting(bench: Bench) -> None:
