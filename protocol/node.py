@@ -133,6 +133,8 @@ class Node:
             best, why = when, reason
         if not self._stopping and self._resign_at < best:
             best, why = self._resign_at, "descriptor to renew"
+        if self._given.keyring.prune_at < best:
+            best, why = self._given.keyring.prune_at, "replaced key to drop"
         for entry in self.tasks.entries():
             walks = entry.walks
             able = walks.unfinished and not self._stopping
@@ -284,6 +286,8 @@ class Node:
 
     def _tick(self, now: float) -> list[Effect]:
         effects: list[Effect] = []
+        if self._given.keyring.prune_at <= now:
+            self._given.keyring.prune(now)
         if not self._stopping and self._resign_at <= now:
             effects += self._sign(self.membership.incarnation, now)
         effects += self.membership.tick(now, self.tasks.heads(now), self.tasks.ids())
@@ -407,7 +411,6 @@ class Node:
     def _sign(self, incarnation: int, now: float) -> list[Effect]:
         if self._given.keyring.rotation_due(now):
             self._given.keyring.rotate(now)
-        self._given.keyring.prune(now)
         self.descriptor = self._describe(incarnation, now)
         told = PersistIdentity(incarnation, self.descriptor.kem_epoch)
         return [told, *self.membership.set_own(self.descriptor)]

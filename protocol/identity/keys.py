@@ -211,8 +211,8 @@ class Keyring:
     """A peer's signing key, its current KEM key and the replaced ones that still open.
 
     Call ``rotate`` once at the start (a fresh epoch at every start is what makes an old envelope unreadable after a
-    restart) and then whenever ``rotation_due``.  Other threads may read while the owner rotates: the keys are one
-    tuple, replaced whole.
+    restart) and then whenever ``rotation_due``, and ``prune`` at ``prune_at``.  Other threads may read while the owner
+    rotates: the keys are one tuple, replaced whole.
     """
 
     __slots__ = ("_entropy", "_keys", "_last_epoch", "signing", "suite")
@@ -265,9 +265,14 @@ class Keyring:
     def _generate(self, epoch: int, expires: float) -> KemKey:
         return KemKey.generate(self.suite, epoch, expires, self._entropy)
 
+    @property
+    def prune_at(self) -> float:
+        """When ``prune`` is due: the Unix seconds until which the oldest key opens; infinity for the current one."""
+        return self._keys[-1][1] if self._keys else float("inf")
+
     def prune(self, now: float) -> None:
         """Drop replaced keys whose time is over; the current one stays."""
-        self._keys = self._keys[:1] + tuple((old, until) for old, until in self._keys[1:] if until >= now)
+        self._keys = self._keys[:1] + tuple((old, until) for old, until in self._keys[1:] if until > now)
 
     def find(self, epoch: int) -> KemKey | None:
         """The key of this epoch, or None when it is gone or never was."""

@@ -12,7 +12,7 @@ from protocol.aggregation.uses import binding
 from protocol.application import Freshness
 from protocol.base.errors import Refusal, Refused
 from protocol.base.ids import Lineage, RoundId, TaskId
-from protocol.base.limits import KEM_EPOCH_S, MAX_ROUNDS_AT_ONCE, MAX_TASKS
+from protocol.base.limits import KEM_EPOCH_S, KEM_KEEP_S, MAX_ROUNDS_AT_ONCE, MAX_TASKS
 from protocol.base.settings import LAN
 from protocol.effects import Effect, PersistIdentity, Report, SaveCheckpoint, SaveTask, Send, Work
 from protocol.events import (
@@ -335,6 +335,22 @@ def test_the_descriptor_is_renewed_at_half_its_life_and_the_key_each_epoch() -> 
     assert second.incarnation == first.incarnation
     desk.do(TimePassed(), NOW + KEM_EPOCH_S)
     assert desk.node.descriptor.kem_epoch > first.kem_epoch
+
+
+@pytest.mark.parametrize("stopping", [False, True])
+def test_a_replaced_key_is_dropped_when_its_time_is_over_and_not_at_the_next_signature(stopping: bool) -> None:
+    desk, replaced = Desk(known=False), NOW + KEM_EPOCH_S
+    ring, first = desk.world.peers[0].keyring, desk.node.descriptor.kem_epoch
+    desk.do(TimePassed(), replaced)
+    if stopping:
+        desk.do(Stopping(), replaced)
+    now = replaced
+    while now < replaced + KEM_KEEP_S:
+        assert ring.find(first) is not None
+        now = max(now + 1e-4, desk.node.next_deadline(now)[0])
+        desk.do(TimePassed(), now)
+    assert now == replaced + KEM_KEEP_S
+    assert ring.find(first) is None
 
 
 def test_new_addresses_and_refuted_rumours_raise_the_incarnation() -> None:

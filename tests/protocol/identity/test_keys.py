@@ -133,10 +133,12 @@ def test_rotation_keeps_the_old_key_for_one_budget():
     second = ring.rotate(later)
     assert ring.current is second
     assert ring.find(first.epoch) is first
-    ring.prune(later + KEM_KEEP_S)
+    assert ring.prune_at == later + KEM_KEEP_S
+    ring.prune(later + KEM_KEEP_S - 1)
     assert ring.find(first.epoch) is first
-    ring.prune(later + KEM_KEEP_S + 1)
+    ring.prune(later + KEM_KEEP_S)
     assert ring.find(first.epoch) is None
+    assert ring.prune_at == float("inf")
     ring.prune(later + 10 * KEM_EPOCH_S)
     assert ring.current is second
 
@@ -147,6 +149,7 @@ def test_rotating_again_does_not_lengthen_an_old_keys_life():
     ring.rotate(NOW + 1)
     ring.rotate(NOW + KEM_KEEP_S)
     assert ring.find(first.epoch) is first
+    assert ring.prune_at == NOW + 1 + KEM_KEEP_S
     ring.rotate(NOW + KEM_KEEP_S + 2)
     assert ring.find(first.epoch) is None
 
