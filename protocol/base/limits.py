@@ -7,7 +7,7 @@ Invariants: constants only; a size is in bytes, a count is a count, a time ends 
 MAX_BODY = 48 * 2**20
 """One envelope.  Sealing holds the interpreter lock for a whole body at about 1 GB/s, so this stays under 50 ms."""
 MAX_BULK = MAX_BODY - 4 * 2**20
-"""A model's state or a vector: what an envelope holds beside the header and the sealed seeds."""
+"""A model's state or a vector: what an envelope holds beside the header and a usual number of sealed seeds."""
 MAX_CONTROL_BODY = 256 * 2**10
 """A message without a vector or model."""
 MAX_COORDINATES = 10_000_000

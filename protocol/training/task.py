@@ -18,6 +18,7 @@ import msgpack
 from protocol.base.errors import ConfigurationError, Refusal, Refused
 from protocol.base.ids import TaskId
 from protocol.base.limits import (
+    MAX_BODY,
     MAX_BRANCHING,
     MAX_BULK,
     MAX_COHORT,
@@ -28,11 +29,17 @@ from protocol.base.limits import (
     MAX_WALKS,
 )
 from protocol.identity.fields import Reader
+from protocol.identity.keys import KemSuite
+from protocol.identity.sealing import SEED_BYTES
 
 LEAST_BOUND, MOST_BOUND = 2.0**-64, 2.0**64
 """Where ``clip`` and ``loss_bound`` must lie: well inside what ``masking.ring`` encodes, whatever is made of them."""
 _EXTRA_COORDINATES = 3
 """Weight, loss and hits, which travel behind the gradient."""
+_SEED_IN_PARTIAL = SEED_BYTES + max(suite.overhead for suite in KemSuite) + 22
+"""Bytes of one mask seed on its way: sealed in the longest way, its contributor's id, and what frames the two."""
+_AROUND_PARTIAL = 8192
+"""More than anything else of a partial takes, and its envelope with the sender's descriptor."""
 _NESTED = {"hyper": 2, "ranges": 2, "features": 1, "classes": 1, "target_range": 1}
 """Fields that are arrays, or arrays of arrays."""
 
@@ -194,7 +201,8 @@ class Task:
         """What would not fit into a message."""
         problems = []
         state = 4 * self.dimension * (2 if self.momentum else 1) + 8 * len(self.features)
-        if max(state, (self.dimension + _EXTRA_COORDINATES) * self.modulus_bits // 8) > MAX_BULK:
+        vector = (self.dimension + _EXTRA_COORDINATES) * self.modulus_bits // 8
+        if max(state, vector) > MAX_BULK:
             problems.append(f"model and contribution must fit into {MAX_BULK} bytes each: use fewer parameters")
         if 2 <= self.collusion_threshold <= MAX_COLLUSION_THRESHOLD and 1 <= self.branching <= MAX_BRANCHING:
             below = sum(self.branching**i for i in range(1, self.collusion_threshold))
@@ -203,7 +211,26 @@ class Task:
                     f"aggregation: over {MAX_SEEDS_PER_HOP} mask seeds would meet at one peer; "
                     "use a smaller branching, collusion_threshold or cohort"
                 )
+            elif not problems and vector + self._most_seeds() * _SEED_IN_PARTIAL + _AROUND_PARTIAL > MAX_BODY:
+                problems.append(
+                    f"a contribution and the mask seeds that travel with it must fit into {MAX_BODY} bytes: "
+                    "use fewer parameters or a smaller branching, collusion_threshold or cohort"
+                )
         return problems
+
+    def _most_seeds(self) -> int:
+        """No partial of any planned tree holds more seeds: see SPEC.md, section 12.3."""
+        s, most, cap = self.collusion_threshold, 0, self.cohort
+        for depth in range(1, s + 1):  # below S the same seeds travel in smaller subtrees
+            rest, smallest = cap - 1, s - depth + 1
+            cap = min(rest, max(-(-rest // self.branching), 2 * smallest - 1))
+            seeds, left = depth - 1, max(0, cap - 1)
+            for level in range(1, s):
+                there = min(self.branching**level, left)
+                seeds += there * min(s - level, depth)
+                left -= there
+            most = max(most, seeds)
+        return most
 
 
 def decode(encoding: bytes) -> Task:

@@ -1,7 +1,10 @@
 """Tasks: one canonical encoding, every mistake told at once, and bytes of strangers that are refused and no more."""
 
 import tracemalloc
+from bisect import bisect_left
+from collections import Counter
 from dataclasses import fields, replace
+from functools import cache
 from typing import Any
 
 import msgpack
@@ -10,10 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocol.aggregation.opening import encoding_of
+from protocol.aggregation.shape import child_caps
 from protocol.base.errors import ConfigurationError, Refusal, Refused
-from protocol.base.limits import MAX_BULK, MAX_TASK
+from protocol.base.limits import MAX_BODY, MAX_BULK, MAX_DESCRIPTOR, MAX_TASK
 from protocol.training import task as tasks
 from protocol.training.task import RoundKind, Task
+from protocol.wire import codec
+from protocol.wire import messages as m
 from tests.protocol.world import make_task
 
 FULL = make_task(
@@ -74,6 +80,8 @@ def test_ages_and_kinds() -> None:
     assert [task.kind_at(age) for age in (0, 1, 2, 6)] == [RoundKind.STATISTICS] * 2 + [RoundKind.GRADIENT] * 2
 
 
+HEAVY: dict[str, Any] = {"dimension": 5_767_000, "modulus_bits": 64, "cohort": 1_000_000}
+"""The largest model: the seeds of a usual shape fit beside it, and no more."""
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"name": ""}, "task.name"),
     ({"model": ""}, "task.model"),
@@ -114,6 +122,8 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"classes": (), "target_range": (-1.5e308, 1.5e308)}, "target_range"),
     ({"classes": (), "target_range": (0.0, float("inf"))}, "target_range"),
     ({"branching": 64, "collusion_threshold": 4, "minimum_cohort": 5, "cohort": 100_000}, "mask seeds"),
+    (HEAVY | {"collusion_threshold": 12, "minimum_cohort": 13}, "the mask seeds that travel with it must fit into"),
+    (HEAVY | {"branching": 63}, "the mask seeds that travel with it must fit into"),
 ]
 
 
@@ -233,3 +243,45 @@ def test_whatever_is_valid_can_be_encoded(changes: dict[str, Any]) -> None:
     for kind in RoundKind:
         encoding = encoding_of(task, kind, task.cohort)
         assert encoding.nbytes <= MAX_BULK
+
+
+@cache
+def planned(depth: int, cap: int, branching: int, threshold: int) -> tuple[tuple[int, ...], int]:
+    """Of a planned subtree: contributors 0 to S - 1 levels below its root, and the most seeds of any partial in it."""
+    levels, most = [1] + [0] * (threshold - 1), 0
+    for child, count in Counter(child_caps(depth, cap, branching, threshold)).items():
+        below, inside = planned(depth + 1, child, branching, threshold)
+        levels[1:] = [there + count * under for there, under in zip(levels[1:], below, strict=False)]
+        most = max(most, inside)
+    own = min(threshold, depth) - 1
+    seeds = own + sum(there * min(threshold - i, depth) for i, there in enumerate(levels[1:], start=1))
+    return tuple(levels), max(most, seeds) if depth else most
+
+
+@pytest.mark.parametrize(
+    ("threshold", "branching"), [(2, 1), (16, 1), (3, 2), (5, 3), (8, 2), (12, 2), (3, 63), (2, 64), (4, 16)]
+)
+def test_the_most_seeds_of_a_partial_are_those_of_the_worst_planned_tree(threshold: int, branching: int) -> None:
+    most = 0
+    for cohort in [*range(threshold + 1, 300), 1000, 4000]:
+        task = replace(make_task(), collusion_threshold=threshold, branching=branching, cohort=cohort)
+        most = max(most, planned(0, cohort, branching, threshold)[1])
+        assert task._most_seeds() == most
+
+
+@pytest.mark.parametrize(("threshold", "branching"), [(3, 2), (12, 2), (3, 63)])
+def test_the_largest_partial_of_a_valid_task_can_be_sent_and_little_more(threshold: int, branching: int) -> None:
+    shape = HEAVY | {"collusion_threshold": threshold, "minimum_cohort": threshold + 1, "branching": branching}
+
+    def refused(dimension: int) -> bool:
+        return bool(replace(make_task(), **shape | {"dimension": dimension})._too_large())
+
+    largest = bisect_left(range(10_000_000), True, key=refused) - 1
+    task = make_task(**shape | {"dimension": largest})
+    seeds = [m.SealedSeed(i.to_bytes(16, "big"), bytes(1168)) for i in range(task._most_seeds())]
+    groups = tuple(tuple(seeds[i::threshold]) for i in range(threshold))
+    vector = bytes(8 * (task.dimension + 3))
+    head, tail = codec.encode(m.Partial(b"r" * 16, 999_999, threshold, groups, vector))
+    envelope = 88 + MAX_DESCRIPTOR + 64 + 1120 + len(head) + len(tail) + 16
+    assert envelope <= MAX_BODY
+    assert envelope > MAX_BODY - 8192 or len(vector) > MAX_BULK - 8
