@@ -166,7 +166,7 @@ def test_a_round_that_is_not_made_durable(monkeypatch: Patch) -> None:
 def test_a_round_that_never_ends(monkeypatch: Patch) -> None:
     monkeypatch.setattr(machine.RoundMachine, "tick", lambda self, now: [])
     monkeypatch.setattr(machine.RoundMachine, "next_deadline", lambda self: (float("inf"), ""))
-    assert violations(20, "an endless round")
+    assert violations(40, "an endless round")
 
 
 @pytest.mark.usefixtures("trusting")
