@@ -6,7 +6,9 @@ their models on records no peer has trained on.
 """
 
 import json
-from dataclasses import dataclass
+import math
+from collections import Counter
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,44 +18,63 @@ from peer.learning.centralised import train_centralised
 from peer.learning.datasets import Dataset
 from peer.learning.trainer import evaluate_records
 from peer.options import DemoOptions
+from peer.storage.history import MAX_ROUNDS
 from protocol.training import state
 from protocol.training.task import RoundKind, Task
 from protocol.wire.messages import Checkpoint
 
 Rows = np.ndarray[Any, Any]
+GRADIENT, STATISTICS = (kind.name.lower() for kind in (RoundKind.GRADIENT, RoundKind.STATISTICS))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class History:
-    """Rounds of all roots."""
+    """Rounds of all roots, added up while the demo runs: peers themselves remember no more than ``MAX_ROUNDS``."""
 
-    rounds: list[dict[str, Any]]
-
-    def of(self, kind: RoundKind, published: bool) -> list[dict[str, Any]]:
-        """Rounds of a kind that were published, or not."""
-        return [r for r in self.rounds if r["kind"] == kind.name.lower() and bool(r["published"]) is published]
-
-    @property
-    def published(self) -> list[dict[str, Any]]:
-        """Everything published."""
-        return [r for r in self.rounds if r["published"]]
+    published: Counter[str] = field(default_factory=Counter)
+    """By the name of their kind."""
+    failed: int = 0
+    contributions: int = 0
+    """In what was published."""
+    min_mask_neighbours: int | None = None
+    _first: float = math.inf
+    _last: float = -math.inf
+    _newest: dict[int, str] = field(default_factory=dict)
+    """The last round that was added up, by peer."""
+    _ended: Counter[int] = field(default_factory=Counter)
+    """How many had ended then, by peer."""
 
     @property
     def seconds(self) -> float:
         """First round's start to last publication."""
-        if not self.published:
-            return 0.0
-        return float(max(r["finished"] for r in self.published) - min(r["started"] for r in self.rounds))
+        return max(0.0, self._last - self._first)
 
+    async def gather(self, cluster: Cluster, unread: int = 0) -> None:
+        """Add what peers remember and was not added yet; those with fewer such rounds than ``unread`` are not asked."""
+        for member in cluster.members:
+            ended = sum(int(member.status.get(name) or 0) for name in ("rounds_published", "rounds_failed"))
+            if unread and ended - self._ended[member.index] < unread:
+                continue
+            answer = await cluster.get(member, f"/rounds?limit={MAX_ROUNDS}")
+            rows = json.loads(answer) if answer is not None else []  # the newest first
+            for row in rows:
+                if row["round"] == self._newest.get(member.index):
+                    break
+                self._add(row)
+            if rows:
+                self._newest[member.index], self._ended[member.index] = rows[0]["round"], ended
 
-async def history(cluster: Cluster) -> History:
-    """Everything that the peers remember of the rounds they started."""
-    found: dict[str, dict[str, Any]] = {}
-    for member in cluster.members:
-        answer = await cluster.get(member, "/rounds?limit=10000")
-        for row in json.loads(answer) if answer is not None else []:
-            found[row["round"]] = row
-    return History(sorted(found.values(), key=lambda row: float(row["started"])))
+    def _add(self, row: dict[str, Any]) -> None:
+        self._first = min(self._first, float(row["started"]))
+        if not row["published"]:
+            self.failed += 1
+            return
+        self.published[row["kind"]] += 1
+        self.contributions += int(row["cohort"])
+        self._last = max(self._last, float(row["finished"]))
+        fewest = int(row["min_mask_neighbours"])
+        if self.min_mask_neighbours is None or fewest < self.min_mask_neighbours:
+            self.min_mask_neighbours = fewest
 
 
 def steps_published(cluster: Cluster, told: History) -> int:
@@ -63,7 +84,7 @@ def steps_published(cluster: Cluster, told: History) -> int:
     of them all the same: its age counts the rounds that made it.
     """
     task = cluster.task
-    known = len(told.of(RoundKind.GRADIENT, True))
+    known = told.published[GRADIENT]
     if task.walks > 1:
         return known
     newest = max((int(m.status.get("age") or 0) for m in cluster.members), default=0)
@@ -113,9 +134,8 @@ def summary(
 ) -> dict[str, Any]:
     """The flat document of ``susurrus demo --json``."""
     task, members = cluster.task, cluster.members
-    published, seconds = told.published, told.seconds
+    published, seconds = told.published.total(), told.seconds
     steps = steps_published(cluster, told)
-    contributions = sum(int(r["cohort"]) for r in published)
     partials = sum(m.total("partials_sent") for m in members)
     partial_bytes = sum(m.total("partial_bytes_sent") for m in members)
     total_bytes = sum(m.total("bytes_out") for m in members)
@@ -127,9 +147,9 @@ def summary(
         "modulus_bits": task.modulus_bits,
         "walks": task.walks,
         "steps": steps,
-        "statistics_rounds": len(told.of(RoundKind.STATISTICS, True)),
-        "rounds_failed": len(told.rounds) - len(published),
-        "contributions_per_round_mean": contributions / len(published) if published else None,
+        "statistics_rounds": told.published[STATISTICS],
+        "rounds_failed": told.failed,
+        "contributions_per_round_mean": told.contributions / published if published else None,
         "test_accuracy": float(np.mean(scores)) if scores else None,
         "test_accuracy_min": min(scores, default=None),
         "centralised_accuracy": centralised,
@@ -138,10 +158,10 @@ def summary(
         "steps_per_second": steps / seconds if seconds else None,
         "bytes_sent_per_contribution": partial_bytes / partials if partials else None,
         "plain_bytes_per_contribution": 4 * task.dimension,
-        "total_bytes_per_contribution": total_bytes / contributions if contributions else None,
+        "total_bytes_per_contribution": total_bytes / told.contributions if told.contributions else None,
         "cpu_seconds": round(sum(m.total("cpu_seconds") for m in members) - cpu_before, 3),
         "peak_rss_mb_per_peer": round(max((m.peak_rss_mb for m in members), default=0.0), 1),
-        "min_mask_neighbours": min((int(r["min_mask_neighbours"]) for r in published), default=None),
+        "min_mask_neighbours": told.min_mask_neighbours,
         "killed": killed,
         "models_evaluated": len(scores),
         "tracebacks": cluster.tracebacks(),

@@ -32,6 +32,7 @@ from peer.learning.partition import partition
 from peer.learning.taskfile import task_for_dataset
 from peer.learning.tasktoml import task_to_toml
 from peer.options import DemoOptions
+from peer.storage.history import MAX_ROUNDS
 from protocol.training.task import Task
 
 ENDLESS_STEPS = 1_000_000
@@ -105,6 +106,7 @@ class Demo:
     root: Path
     killed: int = 0
     _rng: np.random.Generator = field(init=False)
+    _told: figures.History = field(default_factory=figures.History)
     _progressed: float = field(default_factory=time.monotonic)
     _furthest: int = -1
 
@@ -131,15 +133,15 @@ class Demo:
             startup, cpu = time.monotonic() - begun, sum(m.total("cpu_seconds") for m in cluster.members)
             await self._train(cluster, data, test)
             await self._settle(cluster)
-            told = await figures.history(cluster)
+            await self._told.gather(cluster)
             scores = await figures.accuracies(cluster, task, data, test)
         finally:
             await cluster.close()
         _say("training the same model on the pooled records, for comparison")
-        steps = figures.steps_published(cluster, told) // task.walks
+        steps = figures.steps_published(cluster, self._told) // task.walks
         central = figures.centralised_accuracy(task, data, train, test, max(1, steps), options.peers, self.seed)
         return figures.summary(
-            options, cluster, told, scores, central,
+            options, cluster, self._told, scores, central,
             startup_seconds=startup, killed=self.killed, cpu_before=cpu, seed=self.seed,
         )  # fmt: skip
 
@@ -188,6 +190,7 @@ class Demo:
         while True:
             await asyncio.sleep(WATCH_EVERY_S)
             await cluster.ask_all()
+            await self._told.gather(cluster, unread=MAX_ROUNDS // 2)
             now = time.monotonic()
             if now >= next_line:
                 next_line = now + LINE_EVERY_S

@@ -12,7 +12,6 @@ import pytest
 from peer.demo import figures
 from peer.demo import run as run_module
 from peer.demo.cluster import Cluster, Member
-from peer.demo.figures import History
 from peer.demo.run import run_demo
 from peer.learning.taskfile import load_task
 from peer.options import DemoOptions
@@ -46,8 +45,19 @@ class Paper(Cluster):
 
     async def ask(self, member: Member) -> bool:
         age = min(max(0, self.looks - 2), self.task.last_age)
-        member.status = {"age": age, "members_alive": len(self.running), "accuracy": 0.5, "rounds_published": age}
+        published = age if member.index == 0 else 0  # the root of all rounds
+        member.status = {
+            "age": age, "members_alive": len(self.running), "accuracy": 0.5, "rounds_published": published,
+        }  # fmt: skip
         return True
+
+    async def get(self, member: Member, path: str) -> bytes | None:
+        rounds = [
+            {"round": f"{i}", "kind": "gradient", "published": True, "cohort": 5, "started": float(i),
+             "finished": i + 1.0, "min_mask_neighbours": 3}
+            for i in range(member.status["rounds_published"])
+        ]  # fmt: skip
+        return json.dumps(rounds[::-1][: figures.MAX_ROUNDS]).encode()
 
     async def ask_all(self) -> None:
         self.looks += 1
@@ -68,11 +78,6 @@ class Paper(Cluster):
 def paper(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Paper]:
     """Nothing is a process, nobody waits, and homes are made under ``tmp_path``."""
     Paper.made, Paper.trouble = [], None
-    told = History([{"round": "a", "kind": "gradient", "published": True, "cohort": 5, "started": 1.0, "finished": 2.0,
-                     "min_mask_neighbours": 3}])  # fmt: skip
-
-    async def history(cluster: Cluster) -> History:
-        return told
 
     async def accuracies(*_: Any) -> list[float]:
         return [0.9]
@@ -82,11 +87,20 @@ def paper(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Paper]:
 
     monkeypatch.setattr(run_module, "Cluster", Paper)
     monkeypatch.setattr(run_module.asyncio, "sleep", at_once)
-    monkeypatch.setattr(figures, "history", history)
     monkeypatch.setattr(figures, "accuracies", accuracies)
     monkeypatch.setattr(figures, "centralised_accuracy", lambda *_: 0.95)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     return Paper.made
+
+
+def test_the_summary_is_of_the_whole_run_however_few_rounds_peers_remember(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for module in (figures, run_module):
+        monkeypatch.setattr(module, "MAX_ROUNDS", 10)
+    assert run_demo(replace(OPTIONS, steps=60)) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["steps"], found["seconds"], found["steps_per_second"]) == (60, 60.0, 1.0)
 
 
 def left(tmp_path: Path) -> list[Path]:
