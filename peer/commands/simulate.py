@@ -130,11 +130,20 @@ def _contradictions(asked: Asked) -> list[str]:
         problems.append("give --workers or --scheduler: a cluster has its own workers")
     if asked.paper is not None and asked.scale is not None:
         problems.append("--paper names the scale itself; leave out --scale")
+    if _same(asked.trace, asked.replay):
+        problems.append("--trace and --replay name the same file: it would be overwritten before it is compared")
     if asked.file is None:
         problems += _out_of_place("a single scenario", _for_scenarios(asked))
     if asked.worlds is not None:
         problems += _out_of_place("experiments", {k: v for k, v in _for_experiments(asked).items() if k != "--workers"})
     return problems
+
+
+def _same(one: Path | None, other: Path | None) -> bool:
+    try:
+        return one is not None and other is not None and one.samefile(other)
+    except OSError:  # one of them is not there (yet)
+        return False
 
 
 def _for_scenarios(asked: Asked) -> dict[str, object]:

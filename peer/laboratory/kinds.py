@@ -71,7 +71,7 @@ class Traceable(Protocol):
         until_step: int | None,
     ) -> list[Row]:
         """``run``, with ``progress`` told the share done, the steps written to ``trace`` or compared with ``replay``,
-        and an end after so many steps.  Raises ``PeerError`` where the run and the trace differ.
+        and an end after so many steps.  Raises ``PeerError`` where the run and the trace differ, also in their length.
         """
 
 

@@ -5,7 +5,7 @@ Invariants: those of a kind.
 """
 
 import gc
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -62,26 +62,42 @@ class Network:
         replay: Path | None,
         until_step: int | None,
     ) -> "list[Row]":
-        """``run`` in the open; stopped before its end, the row says where.  Raises ``PeerError``."""
+        """``run`` in the open; stopped before its end, the row says where.  Raises ``PeerError``, and
+        ``ConfigurationError`` for a ``replay`` that is no text.
+        """
         run = _prepared(parameters, seed)
-        with ExitStack() as stack:
-            try:
+        try:
+            with ExitStack() as stack:
                 writers: list[Callable[[str], object]] = []
+                comparison = Comparison(iter(()))
                 if replay is not None:
-                    lines = stack.enter_context(replay.open(encoding="utf-8"))
-                    writers.append(Comparison(line.rstrip("\n") for line in lines))
+                    comparison = Comparison(_lines(replay, stack.enter_context(replay.open(encoding="utf-8"))))
+                    writers.append(comparison)
                 if trace is not None:
                     out = stack.enter_context(trace.open("w", encoding="utf-8", newline="\n"))
                     writers.append(lambda line: out.write(line + "\n"))
                 if writers or until_step is not None:
                     run.world.tracer = Tracer(partial(_to_all, writers), until_step)
-                return _rows(run, parameters, progress)
-            except StopHere:
-                return [{"step": run.world.steps, "at_s": run.world.now - run.world.making.start}]
-            except Diverged as error:
-                raise PeerError(f"step {run.world.steps}: {error}") from error
-            except OSError as error:
-                raise PeerError(f"{error.filename}: {why(error)}") from error
+                rows = _rows(run, parameters, progress)
+                comparison.close()
+                return rows
+        except StopHere:
+            return [{"step": run.world.steps, "at_s": run.world.now - run.world.making.start}]
+        except Diverged as error:
+            raise PeerError(f"step {run.world.steps}: {error}") from error
+        except OSError as error:  # only opening names its file; what is read names it in ``_lines``
+            raise PeerError(f"{error.filename or trace}: {why(error)}") from error
+
+
+def _lines(replay: Path, file: Iterable[str]) -> Iterator[str]:
+    """The lines of a trace."""
+    try:
+        for line in file:
+            yield line.rstrip("\n")
+    except UnicodeDecodeError as error:
+        raise ConfigurationError([f"--replay {replay} is no trace: it is not text"]) from error
+    except OSError as error:
+        raise PeerError(f"{replay}: {why(error)}") from error
 
 
 def _to_all(writers: Sequence[Callable[[str], object]], line: str) -> None:

@@ -21,10 +21,14 @@ class StopHere(Exception):
 
 
 class Diverged(Exception):
-    """A replayed run did something else than its trace says: the line of the trace, and that of the run."""
+    """A replayed run did something else than its trace says: the line of the trace, and that of the run (None: it had
+    ended).
+    """
 
-    def __init__(self, expected: str | None, found: str) -> None:
-        super().__init__(f"the trace says {expected!r}, this run does {found!r}")
+    def __init__(self, expected: str | None, found: str | None) -> None:
+        says = "the trace ends here" if expected is None else f"the trace says {expected!r}"
+        does = "this run ends here" if found is None else f"this run does {found!r}"
+        super().__init__(f"{says}, {does}")
         self.expected = expected
         self.found = found
 
@@ -48,7 +52,10 @@ class Tracer:
 
 
 class Comparison:
-    """A ``write`` for ``Tracer`` that holds a run against an earlier trace.  Raises ``Diverged`` where they differ."""
+    """A ``write`` for ``Tracer`` that holds a run against an earlier trace.  Raises ``Diverged`` where they differ.
+
+    Whoever lets the run go to its end calls ``close``: a trace that goes on is a difference too.
+    """
 
     def __init__(self, lines: Iterator[str]) -> None:
         self._lines = lines
@@ -61,6 +68,12 @@ class Comparison:
         if expected != line:
             raise Diverged(expected, line)
         self.last = line
+
+    def close(self) -> None:
+        """The run has ended."""
+        expected = next(self._lines, None)
+        if expected is not None:
+            raise Diverged(expected, None)
 
 
 def _event(world: World, event: v.Event) -> str:

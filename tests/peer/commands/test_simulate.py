@@ -115,6 +115,16 @@ def test_what_may_not_stand_together(args: str, sentences: list[str]) -> None:
     assert mistakes(*args.split()) == sentences
 
 
+def test_a_recording_is_not_overwritten_by_the_run_that_is_compared_with_it(tmp_path: Path) -> None:
+    (tmp_path / "old").write_text("a trace\n")
+    (tmp_path / "link").symlink_to("old")
+    for other in ("old", "./old", "link"):
+        assert mistakes("x.toml", "--replay", "old", "--trace", other) == [
+            "--trace and --replay name the same file: it would be overwritten before it is compared"
+        ]
+    assert (tmp_path / "old").read_text() == "a trace\n"
+
+
 def test_the_evaluation_at_a_small_scale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # The files themselves are tested where they are read; here one of them stands for all.
     chosen = [experiment for experiment in evaluation("small") if experiment.name == "availability"]

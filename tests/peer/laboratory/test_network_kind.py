@@ -59,14 +59,22 @@ def test_a_trace_file_is_read_by_name() -> None:
         KIND.run({**given, "texts": {}}, 1)
 
 
-def test_traced_replayed_and_stopped(tmp_path: Path) -> None:
+def traced(
+    seed: int,
+    trace: Path | None = None,
+    replay: Path | None = None,
+    until: int | None = None,
+    told: list[float] | None = None,
+    **changes: Any,
+) -> Any:
     assert isinstance(KIND, Traceable)
+    progress = [].append if told is None else told.append
+    return KIND.run_traced(SMALL | changes, seed, progress=progress, trace=trace, replay=replay, until_step=until)
+
+
+def test_traced_replayed_and_stopped(tmp_path: Path) -> None:
     told: list[float] = []
-
-    def traced(seed: int, trace: Path | None = None, replay: Path | None = None, until: int | None = None) -> Any:
-        return KIND.run_traced(SMALL, seed, progress=told.append, trace=trace, replay=replay, until_step=until)
-
-    rows = traced(5, trace=tmp_path / "one")
+    rows = traced(5, trace=tmp_path / "one", told=told)
     assert rows == KIND.run(SMALL, 5)
     assert told[-1] == 1.0
     assert traced(5, replay=tmp_path / "one", trace=tmp_path / "two") == rows
@@ -77,3 +85,28 @@ def test_traced_replayed_and_stopped(tmp_path: Path) -> None:
         traced(6, replay=tmp_path / "one")
     with pytest.raises(PeerError, match="no such file"):
         traced(5, replay=tmp_path / "none")
+
+
+def test_a_run_and_a_trace_that_end_apart_differ(tmp_path: Path) -> None:
+    short, long = tmp_path / "short", tmp_path / "long"
+    traced(5, trace=short, seconds=1)
+    traced(5, trace=long, seconds=2)
+    assert long.read_bytes().startswith(short.read_bytes())
+    steps = len(short.read_text().splitlines())
+    for until in (None, 10**6):  # it ends before that step
+        with pytest.raises(PeerError, match=rf"step {steps}: the trace says '.*', this run ends here"):
+            traced(5, replay=long, until=until, seconds=1)
+    with pytest.raises(PeerError, match=rf"step {steps + 1}: the trace ends here, this run does '"):
+        traced(5, replay=short, seconds=2)
+    (stopped,) = traced(5, replay=long, until=steps, seconds=1)
+    assert stopped["step"] == steps
+
+
+def test_files_of_traces_that_cannot_be_used_are_named(tmp_path: Path) -> None:
+    with pytest.raises(PeerError, match="^/dev/full: no space left on device"):
+        traced(5, trace=Path("/dev/full"), seconds=1)
+    with pytest.raises(PeerError, match="^/dev/full: no space left on device"):
+        traced(5, trace=Path("/dev/full"), until=2)  # what is left is written when it is closed
+    (tmp_path / "old").write_bytes(b"\x80\x81\n")
+    with pytest.raises(ConfigurationError, match=f"--replay {tmp_path / 'old'} is no trace: it is not text"):
+        traced(5, replay=tmp_path / "old")
