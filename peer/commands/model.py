@@ -8,7 +8,7 @@ Invariants: the records named by ``--data`` stay in this process; nothing is ove
 import csv
 import json
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -103,19 +103,24 @@ def predict(
     task: TaskOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Predict with the model; one prediction a line, as CSV on standard output."""
-    from peer.config import load_config
-    from peer.learning.readers import read_table
+    """Predict with the model; one prediction a line, as CSV on standard output.
+
+    Records are read as the peer reads its own: by the format and the features in its config.toml.
+    """
+    from peer.config import DataBinding, load_config
+    from peer.learning.application import read_bound
     from peer.learning.trainer import predict_records
     from protocol.training import state
 
     path = home_path(home)
     held = _hold(path, task)
-    own_models = load_config(path, {}).models
-    records = read_table(data.expanduser(), target=None, features=held.task.features)
+    config = load_config(path, {})
+    data, schema = data.expanduser(), held.task.schema
+    binding = replace(config.data.get(schema, DataBinding(schema, data)), path=data)
+    records = read_bound(held.task, binding, labels=False)
     parameters = state.parameters(held.task, held.checkpoint)
     statistics = state.statistics(held.task, held.checkpoint)
-    predictions = predict_records(held.task, parameters, statistics, records.X, own_models=own_models)
+    predictions = predict_records(held.task, parameters, statistics, records.X, own_models=config.models)
     if as_json:
         print_json({"task": held.task.id.hex(), "age": held.checkpoint.age, "predictions": predictions})
         return

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from peer.config import Config
+from peer.config import Config, DataBinding
 from peer.config_schema import ANYBODY
 from peer.learning.models import model_for
 from peer.learning.readers import Table, read_table
@@ -57,6 +57,25 @@ class ContributionJob:
             self.entropy,
         )
         return Contribution(made.values)
+
+
+def read_bound(task: Task, binding: DataBinding, *, labels: bool = True) -> Table:
+    """The records of a task in a peer's own file, read as the configuration says; without ``labels``, ``y`` is zeros.
+
+    Raises ``ConfigurationError``.
+    """
+    features = binding.features or task.features
+    if len(features) != len(task.features):
+        raise ConfigurationError(
+            [f"data.{task.schema}.features names {len(features)} columns, the task has {len(task.features)}"]
+        )
+    return read_table(
+        binding.path,
+        target=(binding.target or task.target) if labels else None,
+        features=features,
+        classes=task.classes or None,
+        format=None if binding.format == "auto" else binding.format,
+    )
 
 
 class LocalApplication:
@@ -133,26 +152,11 @@ class LocalApplication:
         binding = self._config.data.get(task.schema)
         if binding is None:
             raise ConfigurationError([f"config.toml binds no data to the schema '{task.schema}' of task '{task.name}'"])
-        table = self._read(task)
+        table = read_bound(task, binding)
         model = model_for(task, self._config.models)
         learner = Learner(task, model, table.X, table.y, entropy=SeededEntropy(self._split_seed + task.schema.encode()))
         with self._lock:
             self._learners[task.id] = learner
-
-    def _read(self, task: Task) -> Table:
-        binding = self._config.data[task.schema]
-        features = binding.features or task.features
-        if len(features) != len(task.features):
-            raise ConfigurationError(
-                [f"data.{task.schema}.features names {len(features)} columns, the task has {len(task.features)}"]
-            )
-        return read_table(
-            binding.path,
-            target=binding.target or task.target,
-            features=features,
-            classes=task.classes or None,
-            format=None if binding.format == "auto" else binding.format,
-        )
 
     def evaluate(self, task: Task, checkpoint: Checkpoint) -> tuple[float, float] | None:
         """(loss, accuracy) of a model on this peer's held-out records; None without records.  For a thread.

@@ -31,7 +31,7 @@ class Mlp(Model):
         ]
         hidden, activation = hyper.get("hidden", 64), hyper.get("activation", "tanh")
         if not isinstance(hidden, int) or isinstance(hidden, bool) or not 1 <= hidden <= MAX_COORDINATES:
-            problems.append(f"task.hyper.hidden: {hidden!r} must be a whole number of units, at least 1")
+            problems.append(f"task.hyper.hidden: {hidden!r} must be a whole number from 1 to {MAX_COORDINATES}")
         if activation not in ("tanh", "relu"):
             problems.append(f"task.hyper.activation: {activation!r} must be 'tanh' or 'relu'")
         if problems:

@@ -67,6 +67,19 @@ def test_predict(stub: Stub, tmp_path: Path) -> None:
     assert document == {"task": ID, "age": 7, "predictions": ["yes", "no"]}
 
 
+def test_records_are_read_as_the_peer_reads_its_own(stub: Stub, tmp_path: Path) -> None:
+    data = tmp_path / "new.dat"
+    data.write_text("y,x\n0.3,0.9\n0.3,-0.9\n")
+    bound = '[data.toy]\npath = "own.dat"\nformat = "csv"\nfeatures = ["x", "y"]\n'
+    (stub.home / "config.toml").write_text(bound)
+    result = invoke("predict", "--home", stub.home, "--data", data)
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "kind\nyes\nno\n", "")
+    (stub.home / "config.toml").write_text(bound.replace('["x", "y"]', '["x"]'))
+    result = invoke("predict", "--home", stub.home, "--data", data)
+    assert result.exit_code == 2
+    assert result.stderr == "susurrus: data.toy.features names 1 columns, the task has 2\n"
+
+
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [

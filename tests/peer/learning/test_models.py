@@ -143,6 +143,7 @@ def test_evaluate_without_records_and_without_spread() -> None:
         ("svm", 0, {}, "svm needs classes"),
         ("softmax", 3, {"hidden": 3}, "no parameters of its own, remove hidden"),
         ("mlp", 3, {"hidden": 0}, r"task\.hyper\.hidden: 0 must be"),
+        ("mlp", 3, {"hidden": 10**9}, r"task\.hyper\.hidden: 1000000000 must be .* from 1 to 10000000"),
         ("mlp", 3, {"hidden": True}, r"task\.hyper\.hidden: True must be"),
         ("mlp", 3, {"hidden": 2.5}, r"task\.hyper\.hidden: 2\.5 must be"),
         ("mlp", 3, {"hidden": 9_999_999}, "parameters, 1 to 10000000 will do"),
