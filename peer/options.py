@@ -14,7 +14,7 @@ class DemoOptions:
 
     peers: int = 12
     dataset: str = "digits"
-    """A packaged data set's name, or a file."""
+    """A packaged data set's name, or a CSV file."""
     partition: str = "iid"
     """``iid`` or ``dirichlet:ALPHA``."""
     steps: int | None = 150

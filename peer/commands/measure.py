@@ -24,7 +24,7 @@ MAX_SEED = 2**63 - 1
 def demo(
     peers: Annotated[int, typer.Option(min=1, max=MAX_PEERS, help="Peer processes.")] = 12,
     dataset: Annotated[
-        str, typer.Option(metavar="NAME|FILE", help="digits, spambase, pendigits, or a file.")
+        str, typer.Option(metavar="NAME|FILE", help="digits, spambase, pendigits, or a CSV file.")
     ] = "digits",
     partition: Annotated[
         str,

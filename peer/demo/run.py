@@ -27,7 +27,7 @@ from peer.demo import figures
 from peer.demo.cluster import Cluster, DemoFailed, Member
 from peer.files import use_directory
 from peer.learning.centralised import train_test_split
-from peer.learning.datasets import Dataset, dataset_from_file, load_dataset
+from peer.learning.datasets import DATASETS, Dataset, dataset_from_file, load_dataset
 from peer.learning.partition import partition
 from peer.learning.taskfile import task_for_dataset
 from peer.learning.tasktoml import task_to_toml
@@ -261,7 +261,8 @@ class Demo:
 
 def _load(name: str) -> Dataset:
     path = Path(name)
-    return dataset_from_file(path) if path.suffix or path.exists() else load_dataset(name)
+    is_file = name not in DATASETS and (path.suffix or path.exists())
+    return dataset_from_file(path) if is_file else load_dataset(name)
 
 
 def _say(line: str) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from peer.learning.readers import infer_classes, quoted, read_header, read_table
+from peer.learning.readers import FORMATS, infer_classes, quoted, read_header, read_table
 from protocol.base.errors import ConfigurationError
 
 DATASETS = ("digits", "pendigits", "spambase")
@@ -105,6 +105,8 @@ def dataset_from_file(path: str | Path, *, target: str | None = None) -> Dataset
     different numbers, are classes; else it is regression.  Ranges that are read off records tell the extremes: in real
     training they must be public knowledge instead.  Raises ``ConfigurationError``.
     """
+    if FORMATS.get(Path(path).suffix.lower(), "csv") != "csv":
+        raise ConfigurationError([f"{path}: is not a CSV file, and a demonstration reads no others"])
     target = target or _guess_target(path)
     classes = infer_classes(path, target)
     if len(classes) == 1:

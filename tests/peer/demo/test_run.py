@@ -218,3 +218,12 @@ def test_recordings_are_not_mixed_with_older_ones(paper: list[Paper], tmp_path: 
     with pytest.raises(ConfigurationError, match="is not empty; name a new directory"):
         run_demo(replace(OPTIONS, audit=tmp_path / "audit"))
     assert paper == []
+
+
+def test_packaged_data_sets_come_before_files_of_their_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "digits").mkdir()
+    (tmp_path / "mine").write_text("a,b\n" + "1,0\n2,1\n" * 50)
+    assert run_demo(OPTIONS) == 0
+    assert run_demo(replace(OPTIONS, dataset="mine")) == 0
+    assert [cluster.task.schema for cluster in Paper.made] == ["digits", "mine"]

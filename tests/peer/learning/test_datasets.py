@@ -113,3 +113,9 @@ def test_a_target_that_is_always_the_same(tmp_path) -> None:
     (tmp_path / "x.csv").write_text("a,target\n1,no\n2,no\n")
     with pytest.raises(ConfigurationError, match="x.csv: column 'target': every record says 'no'"):
         dataset_from_file(tmp_path / "x.csv")
+
+
+@pytest.mark.parametrize("name", ["x.npz", "x.SVM"])
+def test_a_demonstration_reads_csv_alone(tmp_path, name: str) -> None:
+    with pytest.raises(ConfigurationError, match=rf"{name}: is not a CSV file, and a demonstration reads no others"):
+        dataset_from_file(tmp_path / name)
