@@ -38,6 +38,13 @@ def say(sentence: str) -> None:
     typer.echo(sentence, err=True)
 
 
+def out_of_range(flag: str, value: float | None, least: float, most: float | None = None) -> list[str]:
+    """What is wrong with a number; nothing is with one that was not given.  A missing ``most``: any finite number."""
+    if value is None or (least <= value < math.inf and (most is None or value <= most)):
+        return []
+    return [f"{flag} must be {f'a number from {least} on' if most is None else f'from {least} to {most}'}, not {value}"]
+
+
 def warn_if_readable(secret: Path, what: str) -> None:
     """Say so if other users of this machine can read ``secret``, which holds ``what``."""
     try:

@@ -11,7 +11,7 @@ from typing import Annotated, TypeVar
 
 import typer
 
-from peer.commands.common import JsonOption, print_json
+from peer.commands.common import JsonOption, out_of_range, print_json
 from peer.errors import PeerError
 from protocol.base.errors import ConfigurationError
 
@@ -86,7 +86,7 @@ def leakage(
 ) -> None:
     """Tell what coalitions learn: closed form, Monte Carlo and exact for a shape; or of recorded rounds."""
     chances = list(DEFAULT_CORRUPT if corrupt is None else corrupt)
-    problems = [] if 0 <= seed <= MAX_SEED else [f"--seed must be from 0 to {MAX_SEED}, not {seed}"]
+    problems = out_of_range("--seed", seed, 0, MAX_SEED)
     if round_path is None:
         if coalition:
             problems.append("--coalition needs recorded rounds: --round FILE|DIR")
@@ -138,8 +138,7 @@ def _shape(
     chances = _tried(partial(Faults, *faults), problems)
     for q in corrupt:
         _tried(partial(check_corrupt, q), problems)
-    if not 0 <= trees <= MAX_TREES:
-        problems.append(f"--trees must be from 0 to {MAX_TREES}, not {trees}")
+    problems += out_of_range("--trees", trees, 0, MAX_TREES)
     if problems or shape is None:
         raise ConfigurationError(problems)
     result = study(shape, corrupt, chances, trees=trees, seed=seed)

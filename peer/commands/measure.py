@@ -3,14 +3,13 @@
 Neighbours: ``peer.demo`` and ``peer.bench`` do the work.  Invariants: flags are checked here, all mistakes at once.
 """
 
-import math
 import re
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from peer.commands.common import JsonOption
+from peer.commands.common import JsonOption, out_of_range
 from peer.options import DemoOptions
 from protocol.base.errors import ConfigurationError
 from protocol.base.limits import MAX_BRANCHING, MAX_COHORT, MAX_COLLUSION_THRESHOLD, MAX_WALKS
@@ -22,7 +21,7 @@ MAX_SEED = 2**63 - 1
 
 
 def demo(
-    peers: Annotated[int, typer.Option(min=1, max=MAX_PEERS, help="Peer processes.")] = 12,
+    peers: Annotated[int, typer.Option(help="Peer processes.")] = 12,
     dataset: Annotated[
         str, typer.Option(metavar="NAME|FILE", help="digits, spambase, pendigits, or a CSV file.")
     ] = "digits",
@@ -34,27 +33,21 @@ def demo(
     ] = "iid",
     steps: Annotated[
         int | None,
-        typer.Option(min=1, max=MAX_STEPS, help="Stop after so many steps.", show_default=str(DEFAULT_STEPS)),
+        typer.Option(help="Stop after so many steps.", show_default=str(DEFAULT_STEPS)),
     ] = None,
     target_accuracy: Annotated[
-        float | None, typer.Option(min=0.0, max=1.0, help="Stop at this test accuracy.", show_default=False)
+        float | None, typer.Option(help="Stop at this test accuracy.", show_default=False)
     ] = None,
-    seconds: Annotated[
-        float | None, typer.Option(min=1.0, help="Stop after so many seconds.", show_default=False)
-    ] = None,
-    collusion_threshold: Annotated[
-        int, typer.Option(min=2, max=MAX_COLLUSION_THRESHOLD, help="S: fewer colluding peers learn no value.")
-    ] = 3,
-    branching: Annotated[int, typer.Option(min=1, max=MAX_BRANCHING, help="B: children of a node of the tree.")] = 2,
-    cohort: Annotated[
-        int | None, typer.Option(min=3, max=MAX_COHORT, help="Contributions in one round.", show_default="all peers")
-    ] = None,
-    walks: Annotated[int, typer.Option(min=1, max=MAX_WALKS, help="Models that walk side by side.")] = 1,
+    seconds: Annotated[float | None, typer.Option(help="Stop after so many seconds.", show_default=False)] = None,
+    collusion_threshold: Annotated[int, typer.Option(help="S: fewer colluding peers learn no value.")] = 3,
+    branching: Annotated[int, typer.Option(help="B: children of a node of the tree.")] = 2,
+    cohort: Annotated[int | None, typer.Option(help="Contributions in one round.", show_default="all peers")] = None,
+    walks: Annotated[int, typer.Option(help="Models that walk side by side.")] = 1,
     modulus_bits: Annotated[int, typer.Option(help="16, 32 or 64: bits of one coordinate on the wire.")] = 32,
-    kill: Annotated[float, typer.Option(min=0.0, metavar="RATE", help="Peers killed and restarted per minute.")] = 0.0,
+    kill: Annotated[float, typer.Option(metavar="RATE", help="Peers killed and restarted per minute.")] = 0.0,
     seed: Annotated[
         int | None,
-        typer.Option(min=0, max=MAX_SEED, help="Of everything drawn at random by the demo.", show_default="random"),
+        typer.Option(help="Of everything drawn at random by the demo.", show_default="random"),
     ] = None,
     audit: Annotated[
         Path | None,
@@ -64,8 +57,11 @@ def demo(
     as_json: JsonOption = False,
 ) -> None:
     """Train a model with real peer processes on this machine, each with its own share of a real data set."""
-    problems = _demo_problems(partition, modulus_bits, kill, steps, target_accuracy, seconds)
+    problems = _number_problems(steps, target_accuracy, seconds, branching, walks, kill, seed)
     problems += _size_problems(peers, collusion_threshold, cohort)
+    problems += _word_problems(partition, modulus_bits)
+    if sum(stop is not None for stop in (steps, target_accuracy, seconds)) > 1:
+        problems.append("give one of --steps, --target-accuracy and --seconds")
     if problems:
         raise ConfigurationError(problems)
     options = DemoOptions(
@@ -98,14 +94,46 @@ def bench(as_json: JsonOption = False) -> None:
     raise typer.Exit(run_bench(as_json))
 
 
-def _demo_problems(
-    partition: str,
-    modulus_bits: int,
-    kill: float,
+def _number_problems(
     steps: int | None,
     target_accuracy: float | None,
     seconds: float | None,
+    branching: int,
+    walks: int,
+    kill: float,
+    seed: int | None,
 ) -> list[str]:
+    return [
+        *out_of_range("--steps", steps, 1, MAX_STEPS),
+        *out_of_range("--target-accuracy", target_accuracy, 0, 1),
+        *out_of_range("--seconds", seconds, 1),
+        *out_of_range("--branching", branching, 1, MAX_BRANCHING),
+        *out_of_range("--walks", walks, 1, MAX_WALKS),
+        *out_of_range("--kill", kill, 0),
+        *out_of_range("--seed", seed, 0, MAX_SEED),
+    ]
+
+
+def _size_problems(peers: int, threshold: int, cohort: int | None) -> list[str]:
+    problems = [
+        *out_of_range("--peers", peers, 1, MAX_PEERS),
+        *out_of_range("--collusion-threshold", threshold, 2, MAX_COLLUSION_THRESHOLD),
+        *out_of_range("--cohort", cohort, 3, MAX_COHORT),
+    ]
+    if problems:
+        return problems  # nothing can be said of how they go together
+    minimum = threshold + 1
+    if peers < minimum:
+        problems.append(
+            f"--peers {peers}: a round with collusion threshold {threshold} needs {minimum} contributions; "
+            f"these peers would be waiting for {minimum - peers} more peers"
+        )
+    if cohort is not None and cohort < minimum:
+        problems.append(f"--cohort {cohort} must be at least collusion threshold + 1 = {minimum}")
+    return problems
+
+
+def _word_problems(partition: str, modulus_bits: int) -> list[str]:
     problems = []
     match = re.fullmatch(r"iid|dirichlet:(.+)", partition)
     if match is None or (match[1] is not None and not _is_alpha(match[1])):
@@ -114,22 +142,6 @@ def _demo_problems(
         )
     if modulus_bits not in (16, 32, 64):
         problems.append(f"--modulus-bits must be 16, 32 or 64, not {modulus_bits}")
-    if not math.isfinite(kill) or (seconds is not None and not math.isfinite(seconds)):
-        problems.append("--kill and --seconds must be finite numbers")
-    if sum(stop is not None for stop in (steps, target_accuracy, seconds)) > 1:
-        problems.append("give one of --steps, --target-accuracy and --seconds")
-    return problems
-
-
-def _size_problems(peers: int, threshold: int, cohort: int | None) -> list[str]:
-    problems, minimum = [], threshold + 1
-    if peers < minimum:
-        problems.append(
-            f"--peers {peers}: a round with collusion threshold {threshold} needs {minimum} contributions; "
-            f"these peers would be waiting for {minimum - peers} more peers"
-        )
-    if cohort is not None and cohort < minimum:
-        problems.append(f"--cohort {cohort} must be at least collusion threshold + 1 = {minimum}")
     return problems
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar
 
 import typer
 
-from peer.commands.common import JsonOption, print_json, say, shown, table
+from peer.commands.common import JsonOption, out_of_range, print_json, say, shown, table
 from protocol.base.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -67,13 +67,11 @@ def simulate(
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Where results go.", show_default="NAME-results")
     ] = None,
-    seed: Annotated[
-        int | None, typer.Option(min=0, max=MAX_SEED, help="Of everything drawn at random.", show_default="random")
-    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Of everything drawn at random.", show_default="random")] = None,
     scale: Annotated[
         str | None, typer.Option(metavar="NAME", help="One of the experiment's scales.", show_default="full")
     ] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes.", show_default="one for each core")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes.", show_default="one for each core")] = None,
     scheduler: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="Use the Dask cluster of this scheduler.", show_default=False)
     ] = None,
@@ -87,7 +85,7 @@ def simulate(
     ] = None,
     worlds: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", help="Instead of FILE: so many small random worlds.", show_default=False),
+        typer.Option(metavar="N", help="Instead of FILE: so many small random worlds.", show_default=False),
     ] = None,
     trace: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Of a scenario: write each step there.", show_default=False)
@@ -96,7 +94,7 @@ def simulate(
         Path | None, typer.Option(metavar="FILE", help="Of a scenario: compare with this trace.", show_default=False)
     ] = None,
     until_step: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Of a scenario: stop there.", show_default=False)
+        int | None, typer.Option(metavar="N", help="Of a scenario: stop there.", show_default=False)
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -119,7 +117,12 @@ def simulate(
 
 
 def _contradictions(asked: Asked) -> list[str]:
-    problems = []
+    problems = [
+        *out_of_range("--seed", asked.seed, 0, MAX_SEED),
+        *out_of_range("--workers", asked.workers, 1),
+        *out_of_range("--worlds", asked.worlds, 1),
+        *out_of_range("--until-step", asked.until_step, 1),
+    ]
     if sum(way is not None for way in (asked.file, asked.paper, asked.worlds)) != 1:
         problems.append("give one of FILE, --paper and --worlds")
     if asked.paper not in (None, *SCALES):

@@ -54,13 +54,30 @@ def test_every_flag(called: list[Any], tmp_path: Path) -> None:
         ("--partition x --modulus-bits 8 --steps 3 --seconds 4", 3),
         ("--partition dirichlet:0", 1),
         ("--partition dirichlet:inf", 1),
-        ("--kill inf --modulus-bits 33", 2),
+        ("--kill inf --seconds nan --modulus-bits 33", 3),
+        ("--branching 0 --walks 0 --kill -1 --seed -1 --target-accuracy 2", 5),
+        ("--collusion-threshold 1 --cohort 2 --peers 2000", 3),
         ("--partition dirichlet:1e-9 --peers 2 --cohort 3", 3),
     ],
 )
 def test_mistakes_are_told_at_once(called: list[Any], args: str, mistakes: int) -> None:
     result = invoke("demo", *args.split())
     assert (result.exit_code, result.stderr.count("susurrus: ")) == (2, mistakes)
+    assert called == []
+
+
+def test_mistakes_of_every_kind_are_told_in_one_style(called: list[Any]) -> None:
+    args = "--peers 0 --steps 0 --partition foo --modulus-bits 8 --seconds 0.5"
+    result = invoke("demo", *args.split())
+    assert result.exit_code == 2
+    assert result.stderr.splitlines() == [
+        "susurrus: --steps must be from 1 to 100000000, not 0",
+        "susurrus: --seconds must be a number from 1 on, not 0.5",
+        "susurrus: --peers must be from 1 to 1000, not 0",
+        "susurrus: --partition must be iid, or dirichlet:ALPHA with ALPHA from 0.001 to 1000000, not 'foo'",
+        "susurrus: --modulus-bits must be 16, 32 or 64, not 8",
+        "susurrus: give one of --steps, --target-accuracy and --seconds",
+    ]
     assert called == []
 
 

@@ -107,6 +107,11 @@ def test_mistakes_of_the_line_and_of_the_file_together(
         ("x.toml --workers 2 --scheduler a", ["give --workers or --scheduler: a cluster has its own workers"]),
         ("--paper small --scale small", ["--paper names the scale itself; leave out --scale"]),
         ("--paper small --until-step 3", ["--until-step is for a single scenario"]),
+        ("x.toml --seed -1 --workers 0 --until-step 0 --format xls", [
+            f"--seed must be from 0 to {2**63 - 1}, not -1", "--workers must be a number from 1 on, not 0",
+            "--until-step must be a number from 1 on, not 0", "--format must be csv or parquet, not 'xls'",
+        ]),
+        ("--worlds 0 --scale x", ["--worlds must be a number from 1 on, not 0", "--scale is for experiments"]),
         ("--worlds 3 --out x --scheduler y", ["--out is for experiments", "--scheduler is for experiments"]),
         ("x.toml", ["cannot read the file x.toml: no such file or directory"]),
     ],
