@@ -15,6 +15,7 @@ from peer.bench.chain import Chain
 from peer.bench.measure import medians_ms
 from peer.bench.stages import Hop, stages
 from peer.bench.table import show
+from peer.laboratory import progress
 from peer.process import tune_process
 
 DIMENSIONS = (1_000, 10_000, 100_000, 1_000_000)
@@ -75,9 +76,16 @@ async def measure_row(dimension: int, threshold: int, modulus_bits: int, seconds
 async def _rows() -> list[dict[str, Any]]:
     rows = []
     grid = [(d, s, w) for d in DIMENSIONS for s in THRESHOLDS for w in MODULI]
-    for done, (dimension, threshold, bits) in enumerate(grid, start=1):
-        print(f"bench {done}/{len(grid)}: d = {dimension}, S = {threshold}, w = {bits}", file=sys.stderr, flush=True)
-        rows.append(await measure_row(dimension, threshold, bits, SECONDS[dimension]))
+    # process time is measured, and must not be that of drawing
+    with progress.bar(sum(SECONDS[d] for d, _, _ in grid), ticking=False) as bar:
+        bar.about("bench")
+        past = 0.0
+        for done, (dimension, threshold, bits) in enumerate(grid, start=1):
+            line = f"bench {done}/{len(grid)}: d = {dimension}, S = {threshold}, w = {bits}"
+            print(line, file=sys.stderr, flush=True)
+            rows.append(await measure_row(dimension, threshold, bits, SECONDS[dimension]))
+            past += SECONDS[dimension]
+            bar.move(past)
     return rows
 
 

@@ -26,6 +26,7 @@ import numpy as np
 from peer.demo import figures
 from peer.demo.cluster import Cluster, DemoFailed, Member
 from peer.files import use_directory
+from peer.laboratory import progress
 from peer.learning.centralised import train_test_split
 from peer.learning.datasets import DATASETS, Dataset, dataset_from_file, load_dataset
 from peer.learning.partition import partition
@@ -131,7 +132,9 @@ class Demo:
             begun = time.monotonic()
             await self._start(cluster, task_file)
             startup, cpu = time.monotonic() - begun, sum(m.total("cpu_seconds") for m in cluster.members)
-            await self._train(cluster, data, test)
+            with progress.bar(1.0 if options.target_accuracy is None else None) as bar:
+                bar.about("training")
+                await self._train(cluster, data, test, bar)
             await self._settle(cluster)
             await self._told.gather(cluster)
             scores = await figures.accuracies(cluster, task, data, test)
@@ -184,7 +187,7 @@ class Demo:
 
     # --- while it trains --------------------------------------------------------------------------------------
 
-    async def _train(self, cluster: Cluster, data: Dataset, test: figures.Rows) -> None:
+    async def _train(self, cluster: Cluster, data: Dataset, test: figures.Rows, bar: progress.Progress) -> None:
         begun = time.monotonic()
         self._progressed, next_line, next_kill = begun, begun + LINE_EVERY_S, self._next_kill(begun)
         while True:
@@ -195,6 +198,7 @@ class Demo:
             if now >= next_line:
                 next_line = now + LINE_EVERY_S
                 await self._show(cluster, now - begun)
+            bar.move(self._share(cluster, now - begun))
             if await self._done(cluster, data, test, now - begun):
                 return
             if now - self._progressed > STALL_S:
@@ -211,15 +215,20 @@ class Demo:
         ages = [int(m.status.get("age") or 0) for m in cluster.members]
         if max(ages) > self._furthest:
             self._furthest, self._progressed = max(ages), time.monotonic()
-        if options.seconds is not None:
-            return elapsed >= options.seconds
         if options.target_accuracy is not None:
             scores = await figures.accuracies(cluster, cluster.task, data, test)
             return bool(scores) and float(np.mean(scores)) >= options.target_accuracy
+        return self._share(cluster, elapsed) >= 1.0
+
+    def _share(self, cluster: Cluster, elapsed: float) -> float:
+        """How much of its seconds or steps is over."""
+        options, task = self.options, cluster.task
+        if options.seconds is not None:
+            return elapsed / options.seconds
         if options.steps is not None and options.walks > 1:
             published = sum(int(m.status.get("rounds_published") or 0) for m in cluster.members)
-            return published >= options.steps + options.walks * cluster.task.statistics_rounds
-        return max(ages) >= cluster.task.last_age
+            return published / (options.steps + options.walks * task.statistics_rounds)
+        return max(int(m.status.get("age") or 0) for m in cluster.members) / task.last_age
 
     async def _show(self, cluster: Cluster, elapsed: float) -> None:
         ages = sorted(int(m.status.get("age") or 0) for m in cluster.members)

@@ -1,6 +1,6 @@
 """How far the work is: a bar with the time left on a terminal, plain lines at intervals elsewhere, on standard error.
 
-Neighbours: ``study`` opens one, ``runner`` moves it.
+Neighbours: ``study`` opens one, ``runner`` moves it; the demo and the bench have lines of their own and use ``bar``.
 Invariants: it touches nothing else; the time left is reckoned from what was done since it was opened.
 """
 
@@ -61,28 +61,36 @@ def shown(total: float, done: float = 0.0) -> Iterator[Progress]:
     if done >= total:
         yield _Nothing()
     elif sys.stderr.isatty():
-        with _bar(total, done) as progress:
+        with bar(total, done) as progress:
             yield progress
     else:
         yield Lines(total, done, lambda line: print(line, file=sys.stderr, flush=True), time.monotonic)
 
 
 @contextmanager
-def _bar(total: float, done: float) -> Iterator[Progress]:
+def bar(total: float | None, done: float = 0.0, *, ticking: bool = True) -> Iterator[Progress]:
+    """A bar on a terminal, below the lines that are printed meanwhile; nothing elsewhere, or if no total is known.
+
+    Without ``ticking`` it costs nothing between two moves.
+    """
+    if total is None or not sys.stderr.isatty():
+        yield _Nothing()
+        return
     from rich import progress as rich
     from rich.console import Console
 
     columns = (rich.TextColumn("{task.description}"), rich.BarColumn(), rich.TaskProgressColumn())
-    with rich.Progress(*columns, rich.TimeRemainingColumn(), console=Console(stderr=True)) as bar:
-        task = bar.add_task("", total=total)
-        bar.update(task, completed=done)
+    console = Console(stderr=True)
+    with rich.Progress(*columns, rich.TimeRemainingColumn(), console=console, auto_refresh=ticking) as drawn:
+        task = drawn.add_task("", total=total)
+        drawn.update(task, completed=done)
 
         class Bar:
             def about(self, name: str) -> None:
-                bar.update(task, description=name)
+                drawn.update(task, description=name)
 
             def move(self, done: float) -> None:
-                bar.update(task, completed=done)
+                drawn.update(task, completed=done, refresh=not ticking)
 
         yield Bar()
 

@@ -19,6 +19,7 @@ from protocol.aggregation.shape import child_caps
 from protocol.masking import masks
 from protocol.wire import codec
 from protocol.wire.messages import Partial
+from tests.peer.terminal import terminal
 
 KEYS = [
     "dimension", "collusion_threshold", "branching", "modulus_bits", "encode_ms", "mask_ms", "seal_ms", "open_ms",
@@ -85,6 +86,19 @@ def test_one_document_and_progress_elsewhere(
     for column in table.COLUMNS:
         assert f"  {column.heading}: {column.meaning}" in lines
     assert {column.key for column in table.COLUMNS} == {*KEYS} - {"branching"}
+
+
+def test_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    shown = terminal(monkeypatch)
+
+    async def row(*_: Any) -> dict[str, Any]:
+        return dict.fromkeys(KEYS, 1)
+
+    monkeypatch.setattr(run, "measure_row", row)
+    assert run.run_bench(True) == 0
+    assert len(json.loads(capsys.readouterr().out)["rows"]) == 24
+    assert "bench 24/24: d = 1000000, S = 4, w = 32\n" in shown.getvalue()
+    assert "100%" in shown.getvalue()
 
 
 # --- what a step does -----------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from peer.demo.run import run_demo
 from peer.learning.taskfile import load_task
 from peer.options import DemoOptions
 from protocol.base.errors import ConfigurationError
+from tests.peer.terminal import terminal
 
 OPTIONS = DemoOptions(peers=5, steps=3, seed=7, json=True)
 
@@ -227,3 +228,26 @@ def test_packaged_data_sets_come_before_files_of_their_names(tmp_path: Path, mon
     assert run_demo(OPTIONS) == 0
     assert run_demo(replace(OPTIONS, dataset="mine")) == 0
     assert [cluster.task.schema for cluster in Paper.made] == ["digits", "mine"]
+
+
+@pytest.mark.parametrize("goal", [{"steps": 3}, {"steps": 3, "walks": 2}, {"steps": None, "seconds": 0.001}])
+def test_a_bar_on_a_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, goal: dict[str, Any]
+) -> None:
+    shown = terminal(monkeypatch)
+    assert run_demo(replace(OPTIONS, **goal)) == 0
+    assert json.loads(capsys.readouterr().out)["seed"] == 7
+    assert "starting 5 peers" in shown.getvalue()
+    assert "training" in shown.getvalue()
+    assert "100%" in shown.getvalue()
+
+
+def test_no_bar_towards_an_accuracy_or_without_a_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = terminal(monkeypatch)
+    assert run_demo(replace(OPTIONS, steps=None, target_accuracy=0.5)) == 0
+    assert "%" not in shown.getvalue()
+    shown.there = False
+    assert run_demo(OPTIONS) == 0
+    assert "%" not in shown.getvalue()

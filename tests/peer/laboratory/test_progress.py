@@ -1,12 +1,12 @@
 """Progress where there is no terminal: plain lines, not too many, with the time left."""
 
-import io
 import sys
 
 import pytest
 
 from peer.laboratory import progress
 from peer.laboratory.progress import Lines
+from tests.peer.terminal import terminal
 
 
 def test_lines_at_intervals_with_the_time_left() -> None:
@@ -31,7 +31,7 @@ def test_a_single_run_is_told_in_percent() -> None:
     assert lines == ["one: 25%, 6 h 0 min left"]
 
 
-def test_where_it_goes(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_it_goes(capsys: pytest.CaptureFixture[str]) -> None:
     with progress.shown(2, 2) as nothing:
         nothing.about("try")
         nothing.move(2)
@@ -41,13 +41,35 @@ def test_where_it_goes(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.M
     captured = capsys.readouterr()
     assert (captured.out, captured.err) == ("", "try: 2 of 2\n")
 
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
 
-    monkeypatch.setattr(sys, "stderr", Terminal())
+def test_a_bar_on_a_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = terminal(monkeypatch)
     with progress.shown(2, 1) as bar:
         bar.about("try")
         bar.move(2)
     assert capsys.readouterr().out == ""
-    assert "try" in sys.stderr.getvalue()  # type: ignore[attr-defined]
+    assert "try" in shown.getvalue()
+
+
+@pytest.mark.parametrize("ticking", [True, False])
+def test_a_bar_below_lines_of_ones_own(monkeypatch: pytest.MonkeyPatch, ticking: bool) -> None:
+    shown = terminal(monkeypatch)
+    with progress.bar(4, ticking=ticking) as bar:
+        bar.about("try")
+        bar.move(1)
+        print("a line", file=sys.stderr)
+        bar.move(3)
+    assert "a line\n" in shown.getvalue()
+    assert "75%" in shown.getvalue()
+
+
+def test_no_bar_without_a_total_or_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = terminal(monkeypatch)
+    with progress.bar(None) as bar:
+        bar.about("try")
+        bar.move(1)
+    shown.there = False
+    with progress.bar(2) as bar:
+        bar.about("try")
+        bar.move(1)
+    assert shown.getvalue() == ""
