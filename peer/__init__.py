@@ -9,6 +9,7 @@ What a user types and chooses:
 The running peer, in the order of a message's way in:
 
 - ``transport``: opaque bodies over HTTP: server, client, addresses;  ``delivery``: seals, finds an address, says hello
+- ``turns``: when a message may be sealed and posted, so that no recipient holds up the others
 - ``driver``: sole caller of the node, events in, effects out
 - ``session``: one stay in the network, composed and ended in order;  ``daemon``: the process over all its stays
 - ``power``: when this machine lets its peer take part: sensors, gate, wake lock

@@ -1,20 +1,21 @@
 """Delivery: seals a message, finds an address that takes it, and asks strangers who they are.
 
-Neighbours: ``peer.driver`` carries out the node's ``Send`` and ``Dial`` through it; ``peer.transport.client`` moves the
-bodies, ``protocol.wire.envelope`` seals.
-Invariants: a large body is sealed in a thread; whoever may not know this peer gets its descriptor along; what an answer
-says is believed only as far as a verified descriptor goes.
+Neighbours: ``peer.driver`` carries out the node's ``Send`` and ``Dial`` through it; ``peer.turns`` says when,
+``peer.transport.client`` moves the bodies, ``protocol.wire.envelope`` seals.
+Invariants: nothing is sealed before its turn has come, a large body in a thread; whoever may not know this peer gets
+its descriptor along; what an answer says is believed only as far as a verified descriptor goes.
 """
 
 import json
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from peer.observe.observer import Observer
 from peer.transport.addresses import resolve
 from peer.transport.client import Client
 from peer.transport.exchange import ENVELOPE_PATH, HELLO_PATH, Answer, Unreachable
+from peer.turns import Turns
 from protocol.base.errors import ConfigurationError, Refusal, Refused
 from protocol.base.ids import PeerId
 from protocol.base.limits import MAX_ENVELOPE_TTL_S
@@ -63,6 +64,7 @@ class Delivery:
     in_thread: Callable[..., Awaitable[Any]]
     introduced: dict[PeerId, bytes]
     """The descriptor of ours that each peer has accepted a message under."""
+    turns: Turns = field(default_factory=Turns)
 
     # --- messages ---------------------------------------------------------------------------------------------
 
@@ -97,9 +99,15 @@ class Delivery:
         return False
 
     async def _post(self, to: Descriptor, head: bytes, tail: Any, ttl_s: float, own: bytes | None) -> tuple[int, int]:
-        """Seal and post to the first address where the recipient answers: (status, bytes sent)."""
+        """When its turn has come, seal and post to the first address where the recipient answers: (status, bytes)."""
         ttl_s = min(max(ttl_s, LEAST_TTL_S), MAX_ENVELOPE_TTL_S)
+        size = len(head) + memoryview(tail).nbytes
+        async with self.turns.turn(to.peer, size, ttl_s) as left_s:
+            return await self._post_now(to, head, tail, left_s, own)
 
+    async def _post_now(
+        self, to: Descriptor, head: bytes, tail: Any, ttl_s: float, own: bytes | None
+    ) -> tuple[int, int]:
         def seal() -> bytes:
             parts = self.sealer.seal(to, head, tail, now=self.clock(), ttl_s=ttl_s, own_descriptor=own)
             return b"".join(parts)

@@ -174,11 +174,11 @@ class Node:
             case m.Leave():
                 return self.membership.on_leave(sender, message, now)
             case m.TaskRequest():
-                return self.tasks.on_task_request(sender, message)
+                return self.tasks.on_task_request(sender, message, now)
             case m.TaskReply():
                 return self.tasks.on_task_reply(sender, message, now)
             case m.ModelRequest():
-                return self.tasks.on_model_request(sender, message)
+                return self.tasks.on_model_request(sender, message, now)
             case m.ModelReply():
                 return self.tasks.on_model_reply(sender, message)
             case m.Offer():

@@ -1,17 +1,17 @@
-"""The HTTP client: posts opaque bodies over pooled keep-alive connections, with back-pressure.
+"""The HTTP client: posts opaque bodies over pooled keep-alive connections.
 
-Neighbours: ``peer.driver`` owns one and posts what it sealed; ``server`` is the other end.
-Invariants: bytes on their way out are bounded (a post waits for its turn); so are the connections to one destination;
-no redirect, cookie, proxy or compression is ever taken up; an answer's body is bounded; a body is sent again only when
-a connection broke, before or after it had arrived (harmless: envelopes are replay-protected), or when too much was
-under way at the other end, and a bounded number of times; whom no connection can be made to is given up at once.
+Neighbours: ``peer.driver`` owns one, ``peer.delivery`` posts what it sealed, in turns; ``server`` is the other end.
+Invariants: connections to one destination are bounded, and in all (a post waits for one); no redirect,
+cookie, proxy or compression is ever taken up; an answer's body is bounded; a body is sent again only when a connection
+broke, before or after it had arrived (harmless: envelopes are replay-protected), or when too much was under way at the
+other end, and a bounded number of times; whom no connection can be made to is given up at once.
 """
 
 import asyncio
 import socket
 import sys
 import time
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -26,7 +26,7 @@ from yarl import URL
 from peer.transport.addresses import parse_address
 from peer.transport.exchange import BODY_TYPE, MAX_ANSWER, Answer, Unreachable
 from protocol.base.errors import ConfigurationError
-from protocol.base.limits import MAX_ADDRESSES, MAX_BODY
+from protocol.base.limits import MAX_ADDRESSES
 
 __all__ = ["Answer", "Client", "ClientLimits", "Unreachable"]
 
@@ -50,8 +50,6 @@ class ClientLimits:
     """Simultaneous posts to one ``host:port``; more wait for their turn."""
     posts: int = 256
     """Simultaneous posts in all (file descriptors)."""
-    in_flight_bytes: int = 4 * MAX_BODY
-    """Bytes of all bodies being posted; more wait for their turn."""
     keepalive_s: float = 45.0
     """An idle connection is dropped after this: before the server's own time-out."""
     connect_s: float = 5.0
@@ -103,50 +101,6 @@ class _Payload(payload.Payload):
         await self.write(writer)
 
 
-class _Budget:
-    """A number of bytes shared by whoever waits in line; a demand above the whole takes the whole."""
-
-    def __init__(self, total: int) -> None:
-        self._total = total
-        self._free = total
-        self._line: deque[tuple[asyncio.Future[None], int]] = deque()
-
-    @property
-    def used(self) -> int:
-        """Bytes taken now."""
-        return self._total - self._free
-
-    async def take(self, size: int) -> int:
-        """Wait until ``size`` bytes are free; returns what to give back."""
-        size = min(size, self._total)
-        if not self._line and size <= self._free:
-            self._free -= size
-            return size
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._line.append((turn, size))
-        try:
-            await turn
-        except asyncio.CancelledError:
-            if turn.cancelled():
-                self._next()  # A turn that was given up no longer holds up those behind it.
-            else:
-                self.give(size)  # It came in the same moment: pass it on.
-            raise
-        return size
-
-    def give(self, size: int) -> None:
-        """Give back what ``take`` returned."""
-        self._free += size
-        self._next()
-
-    def _next(self) -> None:
-        while self._line and (self._line[0][0].done() or self._line[0][1] <= self._free):
-            turn, size = self._line.popleft()
-            if not turn.done():
-                self._free -= size
-                turn.set_result(None)
-
-
 class _Resolver(aiohttp.ThreadedResolver):
     """The system's resolver, with a bound on how many addresses of one name are tried."""
 
@@ -174,7 +128,6 @@ class Client:
         self.limits = limits or ClientLimits()
         self.bytes_out = 0
         """Bytes of HTTP bodies handed to the network, failed and repeated posts included."""
-        self._budget = _Budget(self.limits.in_flight_bytes)
         self._known: OrderedDict[str, _Destination] = OrderedDict()
         self._session = self._connect()
 
@@ -223,11 +176,6 @@ class Client:
         """Close every connection; posts under way end with ``Unreachable``.  Idempotent."""
         await self._session.close()
 
-    @property
-    def in_flight_bytes(self) -> int:
-        """Bytes of the bodies being posted now."""
-        return self._budget.used
-
     def bytes_per_s(self, address: str) -> float | None:
         """Measured speed of the link to ``address``: bytes per second, first byte to answer; ``None``: not known."""
         known = self._known.get(address)
@@ -245,15 +193,11 @@ class Client:
         url = destination.urls.get(path)
         if url is None:
             url = destination.urls[path] = URL(f"http://{address}{path}", encoded=True)
-        taken = 0
         try:
             async with asyncio.timeout(timeout_s):
-                taken = await self._budget.take(len(body))
                 return await self._insist(destination, url, body)
         except (TimeoutError, aiohttp.ClientError, OSError, RuntimeError, ValueError) as error:
             raise Unreachable(address, _sentence(error, timeout_s)) from error
-        finally:
-            self._budget.give(taken)
 
     async def _insist(self, destination: _Destination, url: URL, body: Body) -> Answer:
         """An exchange, again after a pause if its connection broke or too much was under way at the other end."""

@@ -39,6 +39,11 @@ MAX_ROUNDS_AT_ONCE = 8
 """Rounds in which one peer takes part at the same time; further offers are declined as busy, and walks wait."""
 MAX_INLINE_STATE = 16 * 2**10
 """A model up to this size travels inside the offer."""
+MAX_ANSWERS = 4 * MAX_BODY
+"""Tasks and models sent for the asking between two questions of one peer (3 s), each counted as 16 KiB at least: what
+a link of half a Gbit/s carries, and room for over 12,000 who ask for a small model at once."""
+MAX_ANSWERS_TO_ONE = MAX_BODY
+"""Of them to one peer: the largest model and every task."""
 MAX_BUDGET_S = 600.0
 """Time budget of one round."""
 MAX_ENVELOPE_TTL_S = 120.0

@@ -3,9 +3,10 @@
 Neighbours: ``node`` routes gossip heads, task and model messages here; ``walks`` holds what is known of one task.
 Invariants: a task enters only with its submitter's valid signature, and only up to ``MAX_TASKS``, half of which no task
 takes that this peer's user does not agree to; a model is asked for from one peer at a time, and nothing is taken that
-was not asked for.
+was not asked for; what is sent for the asking is bounded, however often it is asked for.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -14,7 +15,7 @@ from protocol.application import Application, Freshness
 from protocol.base.entropy import Entropy
 from protocol.base.errors import Refusal, Refused
 from protocol.base.ids import Digest, Lineage, PeerId, TaskId
-from protocol.base.limits import MAX_HEADS, MAX_TASKS
+from protocol.base.limits import MAX_ANSWERS, MAX_ANSWERS_TO_ONE, MAX_HEADS, MAX_INLINE_STATE, MAX_TASKS
 from protocol.base.settings import Settings
 from protocol.effects import Effect, Report, SaveTask, Send, Work
 from protocol.identity.descriptor import Descriptor
@@ -53,6 +54,35 @@ class Entry:
         return self.signed.task
 
 
+class _Answers:
+    """What was sent for the asking lately: since at most ``ASK_AGAIN_S``, so that an honest question counts once."""
+
+    def __init__(self) -> None:
+        self._until = 0.0
+        self._given: set[tuple[PeerId, TaskId, int]] = set()
+        self._bytes: Counter[PeerId] = Counter()
+        self._bytes_in_all = 0
+
+    def allow(self, to: PeerId, task: TaskId, age: int, size: int, now: float) -> bool:
+        """Whether ``to`` may be sent a model of this age (a task: -1) and ``size`` bytes; if so it counts as sent."""
+        if now >= self._until:
+            self._until = now + ASK_AGAIN_S
+            self._given.clear()
+            self._bytes.clear()
+            self._bytes_in_all = 0
+        size = max(size, MAX_INLINE_STATE)  # bounds their number too
+        if (
+            (to, task, age) in self._given
+            or self._bytes[to] + size > MAX_ANSWERS_TO_ONE
+            or self._bytes_in_all + size > MAX_ANSWERS
+        ):
+            return False
+        self._given.add((to, task, age))
+        self._bytes[to] += size
+        self._bytes_in_all += size
+        return True
+
+
 def signed_bytes(encoding: bytes) -> bytes:
     """What the submitter of a task signs."""
     return b"susurrus task submission v1\0" + encoding
@@ -77,6 +107,7 @@ class Catalogue:
         self._in_order: list[Entry] = []
         self._asked_tasks: dict[TaskId, tuple[PeerId, float]] = {}
         self._passed_over: dict[TaskId, None] = {}
+        self._answers = _Answers()
 
     def get(self, task: TaskId) -> Entry | None:
         """The entry of a task, if it is held."""
@@ -148,10 +179,11 @@ class Catalogue:
             self._asked_tasks[task] = (sender.peer, now + ASK_AGAIN_S)
         return [Send(sender, TaskRequest(tuple(wanted)))] if wanted else []
 
-    def on_task_request(self, sender: Descriptor, message: TaskRequest) -> list[Effect]:
-        """Send the tasks asked for, as far as they are held."""
-        found = [self._entries[t].signed for t in dict.fromkeys(message.tasks) if t in self._entries]
-        return [Send(sender, TaskReply(s.task.encode(), s.submitter_key, s.signature)) for s in found]
+    def on_task_request(self, sender: Descriptor, message: TaskRequest, now: float) -> list[Effect]:
+        """Send the tasks asked for, as far as they are held and the limits on answers allow."""
+        found = [self._entries[t].signed for t in message.tasks if t in self._entries]
+        allowed = [s for s in found if self._answers.allow(sender.peer, s.task.id, -1, len(s.task.encode()), now)]
+        return [Send(sender, TaskReply(s.task.encode(), s.submitter_key, s.signature)) for s in allowed]
 
     def on_task_reply(self, sender: Descriptor, message: TaskReply, now: float) -> list[Effect]:
         """A task that this peer asked for."""
@@ -186,13 +218,16 @@ class Catalogue:
         age = 0 if newest is None else newest.checkpoint.age + 1
         return [Send(sender, ModelRequest(task.id, age))]
 
-    def on_model_request(self, sender: Descriptor, message: ModelRequest) -> list[Effect]:
-        """Send the newest model, if it is at least of the age asked for."""
+    def on_model_request(self, sender: Descriptor, message: ModelRequest, now: float) -> list[Effect]:
+        """Send the newest model, if it is at least of the age asked for and the limits on answers allow it."""
         entry = self._entries.get(message.task)
         newest = None if entry is None else entry.walks.newest
         if newest is None or newest.checkpoint.age < message.at_least:
             return []
-        return [Send(sender, ModelReply(newest.checkpoint))]
+        checkpoint = newest.checkpoint
+        if not self._answers.allow(sender.peer, message.task, checkpoint.age, len(checkpoint.state), now):
+            return []
+        return [Send(sender, ModelReply(checkpoint))]
 
     def on_model_reply(self, sender: Descriptor, message: ModelReply) -> list[Effect]:
         """A model that this peer asked for."""

@@ -10,8 +10,8 @@ from protocol import reports
 from protocol.application import Freshness
 from protocol.base.entropy import SeededEntropy
 from protocol.base.errors import Refusal, Refused
-from protocol.base.ids import Lineage, TaskId
-from protocol.base.limits import MAX_TASKS
+from protocol.base.ids import Lineage, PeerId, TaskId
+from protocol.base.limits import MAX_ANSWERS, MAX_ANSWERS_TO_ONE, MAX_BULK, MAX_INLINE_STATE, MAX_TASK, MAX_TASKS
 from protocol.base.settings import LAN
 from protocol.effects import Effect, Report, SaveTask, Send, Work
 from protocol.training import state
@@ -20,6 +20,7 @@ from protocol.training.catalogue import (
     MAX_ASKED_OF_ONE,
     MAX_FOREIGN_TASKS,
     Catalogue,
+    _Answers,
     signed_bytes,
 )
 from protocol.training.task import SignedTask, Task
@@ -158,7 +159,7 @@ def test_a_request_is_answered_with_what_is_held() -> None:
     c = catalogue()
     c.adopt(signed(TASK), NOW)
     asked = TaskRequest((TaskId(bytes(16)), TASK.id, TASK.id))
-    assert said(c.on_task_request(ONE, asked)) == [reply(TASK)]
+    assert said(c.on_task_request(ONE, asked, NOW)) == [reply(TASK)]
 
 
 def test_who_may_be_a_root() -> None:
@@ -254,9 +255,45 @@ def test_a_pulled_model_that_is_old_news_changes_nothing() -> None:
 
 def test_a_model_request_is_answered_if_there_is_something_new() -> None:
     c = held(3)
-    assert said(c.on_model_request(ONE, ModelRequest(TASK.id, 3))) == [ModelReply(checkpoint(3))]
-    assert c.on_model_request(ONE, ModelRequest(TASK.id, 4)) == []
-    assert c.on_model_request(ONE, ModelRequest(TaskId(bytes(16)), 0)) == []
+    assert said(c.on_model_request(ONE, ModelRequest(TASK.id, 3), NOW)) == [ModelReply(checkpoint(3))]
+    assert c.on_model_request(ONE, ModelRequest(TASK.id, 4), NOW) == []
+    assert c.on_model_request(ONE, ModelRequest(TaskId(bytes(16)), 0), NOW) == []
     empty = catalogue()
     empty.adopt(signed(TASK), NOW)
-    assert empty.on_model_request(ONE, ModelRequest(TASK.id, 0)) == []
+    assert empty.on_model_request(ONE, ModelRequest(TASK.id, 0), NOW) == []
+
+
+def test_a_model_is_sent_once_until_an_honest_peer_would_ask_again() -> None:
+    c = held(3)
+    assert said(c.on_model_request(ONE, ModelRequest(TASK.id, 0), NOW)) == [ModelReply(checkpoint(3))]
+    assert c.on_model_request(ONE, ModelRequest(TASK.id, 1), NOW + ASK_AGAIN_S - 0.1) == []
+    assert len(c.on_model_request(TWO, ModelRequest(TASK.id, 0), NOW + ASK_AGAIN_S - 0.1)) == 1
+    work = pull(c, 4, NOW + 0.1)
+    c.identified(work.key[1:], work.job.run(), NOW + 0.1)
+    assert len(c.on_model_request(ONE, ModelRequest(TASK.id, 4), NOW + 0.2)) == 1, "a newer one"
+    assert len(c.on_model_request(ONE, ModelRequest(TASK.id, 4), NOW + ASK_AGAIN_S)) == 1
+
+
+def test_a_task_is_sent_once_until_an_honest_peer_would_ask_again() -> None:
+    c = held(3)
+    asked = TaskRequest((TASK.id,))
+    assert len(c.on_task_request(ONE, asked, NOW)) == 1
+    assert c.on_task_request(ONE, asked, NOW + ASK_AGAIN_S - 0.1) == []
+    assert len(c.on_model_request(ONE, ModelRequest(TASK.id, 0), NOW)) == 1, "the task's model is something else"
+    assert len(c.on_task_request(ONE, asked, NOW + ASK_AGAIN_S)) == 1
+
+
+def test_answers_are_bounded_to_one_peer_and_in_all() -> None:
+    answers, size = _Answers(), MAX_ANSWERS_TO_ONE // 3
+    several = [TaskId(bytes([i] * 16)) for i in range(4)]
+    assert [answers.allow(ONE.peer, task, 0, size, NOW) for task in several] == [True, True, True, False]
+    assert not answers.allow(ONE.peer, several[3], 0, 1, NOW + 1)
+    strangers = [PeerId(i.to_bytes(32, "big")) for i in range(MAX_ANSWERS // MAX_INLINE_STATE + 10)]
+    in_all = sum(answers.allow(peer, TASK.id, 0, 1, NOW + 1) for peer in strangers)
+    assert in_all == (MAX_ANSWERS - 3 * size) // MAX_INLINE_STATE, "small ones count, too, and are remembered"
+    assert not answers.allow(TWO.peer, TASK.id, 0, 1, NOW + ASK_AGAIN_S - 0.1)
+    assert answers.allow(TWO.peer, TASK.id, 0, MAX_BULK, NOW + ASK_AGAIN_S)
+
+
+def test_one_peer_may_have_the_largest_model_and_every_task() -> None:
+    assert MAX_ANSWERS_TO_ONE == MAX_BULK + MAX_TASKS * MAX_TASK
