@@ -27,6 +27,7 @@ from protocol.events import (
     WorkDone,
     WorkFailed,
 )
+from protocol.identity.descriptor import Descriptor
 from protocol.membership import Liveness
 from protocol.node import Node
 from protocol.surroundings import Restored
@@ -264,9 +265,13 @@ def test_who_has_a_record_that_serves_another_task_passes_the_walk_on_without_ha
     desk.node.rounds._uses.update(binding(make_task(name="another")))
     effects = desk.introduce()
     assert not said(effects, m.Offer)
-    (send,) = [e for e in effects if isinstance(e, Send) and isinstance(e.message, m.Walk)]
-    refused = desk.hear(m.WalkAck(send.message.nonce, False), sender=desk.others.index(send.to))
-    assert not said(refused, m.Walk)  # it talks with nobody else
+    tried = []
+    while sends := [e for e in effects if isinstance(e, Send) and isinstance(e.message, m.Walk)]:
+        (send,) = sends
+        tried.append(send.to)
+        assert isinstance(send.message, m.Walk)
+        effects = desk.hear(m.WalkAck(send.message.nonce, False), sender=desk.others.index(send.to))
+    assert sorted(d.peer for d in tried) == sorted(d.peer for d in desk.others)
     assert not said(desk.do(TimePassed()), m.Walk)
     assert said(desk.do(TimePassed(), NOW + LAN.retry_pause_s), m.Walk)
 
@@ -282,6 +287,46 @@ def test_a_retry_that_is_passed_on_stays_one() -> None:
     desk.node.rounds._uses.update(binding(make_task(name="another")))
     passed = said(desk.do(TimePassed(), NOW + LAN.retry_pause_s), m.Walk)
     assert [message.retry for message in passed if message.checkpoint.age == 3] == [True]
+
+
+@pytest.mark.parametrize(("depth", "known"), [(1, True), (2, False)])
+def test_a_root_that_falls_silent_is_looked_after_by_those_whom_it_invited(depth: int, known: bool) -> None:
+    """Its silence to them is enough, long before the walk counts as lost."""
+    desk = Desk()
+    desk.introduce()
+    desk.end_rounds()
+    (root, *others), now, asked = desk.others, NOW, []
+
+    def pass_time(silent: tuple[Descriptor, ...]) -> None:
+        for effect in desk.work(desk.do(TimePassed(), now), now):
+            if not isinstance(effect, Send):
+                continue
+            answer: m.Message | None = None
+            match effect.message:
+                case m.Gossip(nonce=nonce):
+                    answer = m.GossipReply(nonce, (), (), (), ())
+                case m.Walk(nonce=nonce):
+                    answer = m.WalkAck(nonce, True)
+                case _:
+                    pass
+            if effect.to in silent:
+                asked.append(now)
+            elif answer is not None:
+                desk.hear(answer, now, desk.others.index(effect.to))
+
+    pass_time(())
+    pass_time(())
+    offer = m.Offer(
+        RoundId(bytes(16)), TASK.id, 1, 3, bytes(32), 3, 4, 2, depth, 1, 4, 8.0, 0, 9, 0, Lineage(b"r" * 8), ()  # type: ignore[arg-type]
+    )  # fmt: skip
+    desk.hear(offer)
+    entry = desk.node.tasks.get(TASK.id)
+    assert entry is not None
+    while (now := max(now, desk.node.next_deadline(now)[0])) < NOW + LAN.revive_timeout_s:
+        pass_time((root,))
+    assert entry.walks._traces[0].orphaned is known
+    assert not known or asked[0] <= NOW + LAN.walk_ack_timeout_s
+    assert {desk.node.membership.state_of(d.peer) for d in others} == {Liveness.ALIVE}
 
 
 def test_a_model_that_is_none_is_refused_and_asked_for_again() -> None:

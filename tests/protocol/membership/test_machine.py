@@ -214,6 +214,9 @@ def test_companions_are_the_preferred_else_who_talks_with_this_peer_else_who_is_
         if peer.own not in (silent, talking):
             bench.machine._reach.missed(peer.id, NOW + 40)
     assert bench.machine.companions() == [talking]
+    assert bench.machine.companions([talking.peer]) == [silent]
+    assert bench.machine.companions([talking.peer, silent.peer]) == [stranger]
+    assert bench.machine.companions([talking.peer, silent.peer, stranger.peer]) == []
     bench.machine._reach.missed(talking.peer, NOW + 41)
     assert bench.machine.companions() == [silent]
     bench.machine._reach.missed(silent.peer, NOW + 42)

@@ -491,6 +491,24 @@ def test_those_who_know_of_a_failed_root_revive_its_walk_early(known: Any) -> No
     assert np.mean(waits) == pytest.approx(mean, rel=4 / np.sqrt(300))  # four standard errors
 
 
+def test_an_answer_that_comes_when_the_walk_is_further_on_names_no_root_of_it() -> None:
+    w = walks()
+    send = hand(w)
+    assert isinstance(send.message, Walk)
+    w.heard(0, A, 5, NOW)
+    w.on_ack(send.to.peer, WalkAck(send.message.nonce, True), others, NOW)
+    assert w._traces[0].root is None
+
+
+def test_who_is_known_to_have_failed_is_not_looked_after() -> None:
+    w = walks()
+    root = invited(w)
+    w.heard(1, B, 30, NOW)
+    w.tick(others, 1000, lambda peer: peer is root, True, NOW)
+    assert w.overdue(True, NOW + LAN.walk_ack_timeout_s) == []
+    assert w.next_deadline(True)[1] == "lost walk"
+
+
 def test_an_early_revival_is_called_off_when_the_root_is_alive_after_all() -> None:
     w = walks()
     root = handed(w)
