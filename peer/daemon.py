@@ -97,7 +97,13 @@ class Daemon:
     async def run(self, task_file: Path | None) -> int:
         """See ``run_peer``."""
         introduced = self._read_task(task_file) if task_file is not None else None
-        self.application = LocalApplication(self.config, self._entropy, self.home.signing_key.seed, self.clock)
+        self.application = LocalApplication(
+            self.config,
+            self._entropy,
+            self.home.signing_key.seed,
+            self.clock,
+            recording=self._audit_dir is not None,
+        )
         if introduced is not None:
             await asyncio.to_thread(self.application.load, introduced)
         self.storage = await Storage.open(self.home.database)

@@ -79,10 +79,23 @@ def read_bound(task: Task, binding: DataBinding, *, labels: bool = True) -> Tabl
 
 
 class LocalApplication:
-    """Tasks and records of one peer.  ``clock`` gives Unix seconds; ``split_seed`` keeps the held-out split stable."""
+    """Tasks and records of one peer.
 
-    def __init__(self, config: Config, entropy: Entropy, split_seed: bytes, clock: Callable[[], float]) -> None:
+    ``clock`` gives Unix seconds; ``split_seed`` keeps the held-out split stable; ``recording``: rounds are recorded for
+    an audit, in the clear.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        entropy: Entropy,
+        split_seed: bytes,
+        clock: Callable[[], float],
+        *,
+        recording: bool = False,
+    ) -> None:
         self._config = config
+        self._recording = recording
         self._entropy = entropy
         self._split_seed = hashlib.sha256(b"susurrus held-out split\0" + split_seed).digest()
         self._clock = clock
@@ -102,7 +115,9 @@ class LocalApplication:
         return Freshness.DETERMINISTIC if learner.training_records == 1 else Freshness.FRESH
 
     def accepts(self, task: Task, submitter_key: bytes) -> str | None:
-        """The user's own limits."""
+        """The user's own limits; and whoever records takes part in nothing that it must not record."""
+        if self._recording and not task.public_data:
+            return "--audit records values, and it does not say public_data = true"
         limits = self._config.limits
         if limits.submitters != (ANYBODY,) and peer_id(submitter_key).hex() not in limits.submitters:
             return "limits.submitters does not name who submitted it"

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 import socket
@@ -48,6 +49,14 @@ cohort = 16
 @pytest.fixture
 def homes(tmp_path: Path) -> Homes:
     return Homes(tmp_path)
+
+
+def digits(directory: Path) -> Path:
+    """Two records of a digit."""
+    pixels = [f"pixel_{i}_{j}" for i in range(8) for j in range(8)]
+    records = directory / "records.csv"
+    records.write_text("\n".join([",".join([*pixels, "digit"])] + [",".join(["1"] * 64 + ["7"])] * 2))
+    return records
 
 
 def tables(path: Path) -> str:
@@ -237,14 +246,35 @@ async def test_a_task_for_which_there_is_no_room_is_refused_before_anybody_is_me
     homes: Homes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(catalogue, "MAX_TASKS", 0)
-    path, file, records = homes.make("a"), tmp_path / "task.toml", tmp_path / "records.csv"
+    path, file, records = homes.make("a"), tmp_path / "task.toml", digits(tmp_path)
     file.write_text(TASK)
-    pixels = [f"pixel_{i}_{j}" for i in range(8) for j in range(8)]
-    records.write_text("\n".join([",".join([*pixels, "digit"])] + [",".join(["1"] * 64 + ["7"])] * 2))
     with pytest.raises(ConfigurationError, match="task 'digits' cannot be introduced: 0 tasks are held"):
         async with running(path, f'[data.digits]\npath = "{records}"\n', task_file=file):
             pass
     assert not (path / "admin.json").exists()
+
+
+async def test_whoever_records_takes_no_part_in_a_private_task_that_others_introduce_or_that_it_remembers(
+    homes: Homes, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file, recorded = tmp_path / "task.toml", tmp_path / "audit"
+    file.write_text(TASK)
+    data = f'[data.digits]\npath = "{digits(tmp_path)}"\n'
+    caplog.set_level(logging.INFO, "susurrus")
+    a, b = homes.make("a"), homes.make("b")
+
+    async def refuses(peer: Running) -> None:
+        said = "does not take part: --audit records values, and it does not say public_data = true"
+        await until(lambda: said in caplog.text)
+        (entry,) = peer.daemon.driver.node.tasks.entries()
+        assert entry.refused is not None
+        assert caplog.text.count(said) == 1
+
+    async with running(a, data, task_file=file) as first, running(b, seeded(first) + data, audit_dir=recorded) as peer:
+        await refuses(peer)
+    caplog.clear()
+    async with running(a, data, audit_dir=recorded) as peer:
+        await refuses(peer)
 
 
 # --- over several lives -------------------------------------------------------------------------------------------
