@@ -97,7 +97,7 @@ class SleepingBoard:
         return []
 
     async def held(self, task: str | None) -> Held | None:
-        """The task of this id (hexadecimal), or the last one in storage, with its newest model."""
+        """The task of this id (hexadecimal), or the one in storage that came last, with its newest model."""
         tasks = [signed.task for signed in await self.storage.load_tasks()]
         if task is not None:
             tasks = [each for each in tasks if text(each.id) == task]

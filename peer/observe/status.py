@@ -169,7 +169,7 @@ class StatusBoard:
         }
 
     def entry(self, task: str | None) -> Entry | None:
-        """The task of this id (hexadecimal), or the newest one held."""
+        """The task of this id (hexadecimal), or the newest one held: the one that came last, restarts or not."""
         entries = self.node.tasks.entries()
         if task is None:
             return entries[-1] if entries else None

@@ -123,10 +123,10 @@ class Storage:
         await self._execute(statement, row, durable=True)
 
     async def load_tasks(self) -> list[SignedTask]:
-        """Every task kept; one that this version cannot read is left where it is and logged."""
-        tasks = []
+        """Every task kept, the last that came last; one that this version cannot read is left there and logged."""
+        tasks = []  # rowids grow from row to row
         for encoding, key, signature in await self._query(
-            "SELECT encoding, submitter_key, signature FROM tasks ORDER BY digest"
+            "SELECT encoding, submitter_key, signature FROM tasks ORDER BY rowid"
         ):
             try:
                 tasks.append(SignedTask(decode(encoding), key, signature))

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import logging
 import os
 import signal
@@ -25,11 +26,14 @@ from protocol.base.errors import ConfigurationError, PrivacyRefusal
 from protocol.base.ids import RoundId
 from protocol.effects import PersistRound, Send
 from protocol.events import Stopping, TimePassed
+from protocol.identity.keys import SigningKey
 from protocol.node import Node
 from protocol.training import catalogue
+from protocol.training.catalogue import signed_bytes
 from protocol.wire.messages import Leave
 from tests.peer.driving import until
 from tests.peer.running import Homes, Running, running, seeded
+from tests.protocol.world import make_task
 
 TASK = """
 [task]
@@ -331,6 +335,17 @@ async def test_a_restart_is_a_newer_word_of_the_same_peer_with_new_keys(homes: H
     assert second.incarnation > first.incarnation
     assert second.kem_epoch > first.kem_epoch
     assert second.kem_key != first.kem_key
+
+
+async def test_the_newest_task_is_the_one_that_came_last_also_after_a_restart(homes: Homes) -> None:
+    path, key = homes.make("a"), SigningKey.from_seed(b"7" * 32)
+    for name in ("one", "two", "three", "four"):
+        storage = await Storage.open(path / "state.db")
+        encoding = make_task(name=name).encode()
+        await storage.save_task(encoding, key.public_bytes, key.sign(signed_bytes(encoding)))
+        await storage.close()
+        async with running(path) as peer:
+            assert json.loads((await peer.get("/status", read_admin(path).token))[1])["task"] == name
 
 
 async def test_the_network_is_found_again_without_seeds(homes: Homes) -> None:

@@ -74,6 +74,17 @@ async def test_tasks_and_models_come_from_storage(boards: tuple[StatusBoard, Sle
     assert await asleep.held("00" * 32) is None
 
 
+async def test_the_newest_task_is_the_one_that_came_last(boards: tuple[StatusBoard, SleepingBoard]) -> None:
+    asleep, key = boards[1], SigningKey.from_seed(b"7" * 32)
+    for name in ("one", "two", "three", "four"):
+        encoding = make_task(name=name).encode()
+        await asleep.storage.save_task(encoding, key.public_bytes, key.sign(signed_bytes(encoding)))
+        assert (await asleep.status())["task"] == name
+        held = await asleep.held(None)
+        assert held is not None
+        assert held.task.name == name
+
+
 async def test_metrics_go_on_from_what_was_counted_and_it_is_not_ready(
     boards: tuple[StatusBoard, SleepingBoard],
 ) -> None:

@@ -191,6 +191,19 @@ async def test_tasks_come_back_and_unreadable_ones_are_left_out(path: Path, capl
     await storage.close()
 
 
+async def test_tasks_keep_the_order_in_which_they_came(path: Path) -> None:
+    """Which is not that of their digests, either way round."""
+    names = [f"task {i}" for i in range(8)]
+    for order in (names[:5], names[5:][::-1]):
+        storage = await Storage.open(path)
+        for name in order:
+            await storage.save_task(a_task(name).encode(), b"k" * 32, b"s" * 64)
+        await storage.close()
+    storage = await Storage.open(path)
+    assert [signed.task.name for signed in await storage.load_tasks()] == names[:5] + names[5:][::-1]
+    await storage.close()
+
+
 async def test_descriptors_keep_their_order_and_are_replaced(path: Path) -> None:
     storage = await Storage.open(path)
     await storage.save_descriptors([b"x", b"a", b"m"])
