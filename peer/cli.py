@@ -20,6 +20,7 @@ from peer.commands import audit, init, leakage, look, measure, model, network, r
 from peer.errors import PeerError
 from peer.files import why
 from protocol.base.errors import ConfigurationError, PrivacyRefusal, Refused
+from protocol.base.printing import printable
 
 DONE, FAILED, WRONG_USAGE, REFUSED, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -102,7 +103,7 @@ def report(error: BaseException, *, debug: bool) -> int:
         code, sentences = _explain(leaf)
         codes.append(code)
         for sentence in sentences:
-            typer.echo(f"susurrus: {sentence}", err=True)
+            typer.echo(f"susurrus: {printable(sentence)}", err=True)
     return max(codes, default=FAILED)
 
 

@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from peer.home import default_home
+from protocol.base.printing import printable
 
 HomeOption = Annotated[
     Path | None,
@@ -76,7 +77,7 @@ def shown(value: object) -> str:
         case list() | tuple():
             return ", ".join(shown(item) for item in value) or "-"
         case _:
-            return str(value)
+            return printable(str(value))  # a task's name, for one, is a stranger's
 
 
 def date(seconds: float) -> str:

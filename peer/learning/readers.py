@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from peer.learning import npz
 from protocol.base.errors import ConfigurationError
+from protocol.base.printing import printable
 
 MAX_CELLS = 50_000_000
 """Values in one table: 400 MB of float64."""
@@ -204,7 +205,7 @@ def finite(text: str) -> float:
 def quoted(text: str) -> str:
     """What a file says, as a sentence quotes it: short, on one line, and harmless to a terminal."""
     text = text.strip()
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[:40])
+    shown = printable(text[:40])
     return f"'{shown}...'" if len(text) > 40 else f"'{shown}'"
 
 

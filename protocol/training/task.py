@@ -28,6 +28,7 @@ from protocol.base.limits import (
     MAX_TASK,
     MAX_WALKS,
 )
+from protocol.base.printing import is_printable
 from protocol.identity.fields import Reader
 from protocol.identity.keys import KemSuite
 from protocol.identity.sealing import SEED_BYTES
@@ -138,8 +139,14 @@ class Task:
                 problems.append(sentence)
 
         s = self.collusion_threshold
-        need(0 < len(self.name) <= 100, "task.name must have 1 to 100 characters")
-        need(0 < len(self.model) <= 100, "task.model must name a model")
+        need(0 < len(self.name) <= 100 and is_printable(self.name), "task.name must have 1 to 100 printable characters")
+        need(
+            0 < len(self.model) <= 100 and is_printable(self.model),
+            "task.model must have 1 to 100 printable characters",
+        )
+        need(is_printable(self.schema), "data.schema must have printable characters alone")
+        need(is_printable(self.target), "data.target must have printable characters alone")
+        need(all(map(is_printable, self.classes)), "data.classes must have printable characters alone")
         need(
             2 <= s <= MAX_COLLUSION_THRESHOLD,
             f"aggregation.collusion_threshold must be 2 to {MAX_COLLUSION_THRESHOLD}, not {s}",

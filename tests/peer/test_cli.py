@@ -57,6 +57,7 @@ ERRORS = [
     (Refused(Refusal.BAD_SEAL), 1, "susurrus: the sealed body does not open\n"),
     (FileNotFoundError(2, "No such file or directory", "x.csv"), 1, "susurrus: x.csv: no such file or directory\n"),
     (KeyboardInterrupt(), 130, "susurrus: interrupted\n"),
+    (PeerError("no column '\x1b[2J\nforged'"), 1, "susurrus: no column '\\x1b[2J\\nforged'\n"),
     (
         ZeroDivisionError("a\nb"),
         1,

@@ -18,6 +18,11 @@ def test_tables_are_aligned() -> None:
     assert text == "first       second\nlong value  1.235\n-           yes"
 
 
+def test_what_others_wrote_moves_no_cursor_and_begins_no_line() -> None:
+    text = table([{"a": "\x1b[2Jx\nforged  line", "b": ["\x07", "größer"]}], {"a": "first", "b": "second"})
+    assert text.splitlines()[1:] == ["\\x1b[2Jx\\nforged  line  \\x07, größer"]
+
+
 def test_values() -> None:
     assert [shown(v) for v in (None, False, math.nan, [], ("a", 2), 7)] == ["-", "no", "-", "-", "a, 2", "7"]
     assert [size(v) for v in (None, 999, 1000, 2.5e6, 3e9, 4e12)] == [

@@ -16,6 +16,7 @@ from protocol.aggregation.opening import encoding_of
 from protocol.aggregation.shape import child_caps
 from protocol.base.errors import ConfigurationError, Refusal, Refused
 from protocol.base.limits import MAX_BODY, MAX_BULK, MAX_DESCRIPTOR, MAX_TASK
+from protocol.base.printing import is_printable
 from protocol.training import task as tasks
 from protocol.training.task import RoundKind, Task
 from protocol.wire import codec
@@ -31,7 +32,7 @@ TASKS = st.builds(
         cohort=s + k + cohort, modulus_bits=bits, steps=steps, statistics_rounds=rounds, clip=clip,
         features=tuple(f"f{i}" for i in range(len(ranges))), ranges=tuple((a, a + w) for a, w in ranges),
     ),
-    st.text(min_size=1, max_size=100),
+    st.text(min_size=1, max_size=100).filter(is_printable),
     st.dictionaries(st.text(max_size=9), st.one_of(st.integers(-9, 2**60), st.floats(), st.text(), st.booleans())),
     st.integers(2, 4), st.integers(1, 5), st.integers(1, 6), st.integers(0, 500), st.sampled_from([16, 32, 64]),
     st.integers(1, 10**6), st.integers(0, 9), st.floats(1e-6, 1e6),
@@ -114,6 +115,11 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"features": (), "ranges": ()}, "at least one feature"),
     ({"ranges": ((0.0, 1.0),)}, "one (low, high) for every feature"),
     ({"ranges": ((0.0, 1.0), (1.0, 1.0))}, "each low below its high"),
+    ({"name": "harmless\x1b[2J"}, "task.name must have 1 to 100 printable"),
+    ({"model": "linear\nsoftmax"}, "task.model"),
+    ({"schema": "toy\x07"}, "data.schema must have printable"),
+    ({"target": "kind\r"}, "data.target must have printable"),
+    ({"classes": ("yes", "\u202eno")}, "data.classes must have printable"),
     ({"classes": ("0",)}, "at least two different classes"),
     ({"classes": ("0", "0")}, "at least two different classes"),
     ({"classes": (), "target_range": (1.0, 1.0)}, "target_range"),
@@ -135,6 +141,11 @@ def test_one_mistake_one_sentence(changes: dict[str, Any], sentence: str) -> Non
     assert sentence in error.value.problems[0]
     with pytest.raises(Refused):
         tasks.decode(replace(make_task(), **changes).encode())
+
+
+def test_names_and_labels_may_be_of_any_script() -> None:
+    task = replace(make_task(), name="größer, 是", target="نوع", classes=("می\u200cکنم", "हाँ", "👩\u200d🌾"))
+    assert tasks.decode(task.encode()) == task
 
 
 def test_all_mistakes_are_told_at_once() -> None:
