@@ -84,7 +84,8 @@ class Leakage:
     """The engine for one round; made once, asked for many coalitions.
 
     Raises ``ValueError`` when the description is not a tree: a peer described twice or combined twice, a combined
-    child that never arrived or never sent, a received one that is not described, a cycle.
+    child that never arrived, never sent or names another parent, a received one that is not described, a cycle, a peer
+    that stands above itself or twice above another.
     """
 
     def __init__(self, described: DescribedRound) -> None:
@@ -107,6 +108,7 @@ class Leakage:
         self._vectors = self._all_vectors()
         self._inside = [v & ((1 << count) - 1) for v in self._vectors]
         """Bits of the values inside each node's vector."""
+        self._check_ancestors()
         self._published = [self._vectors[i] for i, n in enumerate(self._nodes) if n.sent and not n.ancestors]
 
     @property
@@ -228,7 +230,16 @@ class Leakage:
             for child in node.combined:
                 if child not in node.received or child in taken:
                     raise ValueError("a vector was combined twice, or without having been received")
+                if self._nodes[self._index[child]].ancestors[:1] != (node.peer,):
+                    raise ValueError("a vector was combined by another than its sender's parent")
                 taken.add(child)
+
+    def _check_ancestors(self) -> None:
+        for i, node in enumerate(self._nodes):
+            above = {*node.ancestors}
+            inside = (self._inside[i] >> self._index[ancestor] & 1 for ancestor in above & self._index.keys())
+            if len(above) < len(node.ancestors) or node.peer in above or any(inside):
+                raise ValueError("a peer stands above itself, or twice above another")
 
     def _all_vectors(self) -> list[int]:
         """The symbolic vector of every node: bits of the values and of the masks still on when it leaves."""

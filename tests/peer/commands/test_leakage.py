@@ -1,6 +1,7 @@
 """``susurrus leakage``: flags in, tables, documents and exit codes out; shapes and recorded rounds."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -235,3 +236,16 @@ def test_rounds_that_make_no_sense_are_all_named(tmp_path: Path) -> None:
     result = invoke("--round", write(tmp_path / "rounds", [[*twice, twice[0]], mixed, records(2, BROOM, 2)]))
     assert result.exit_code == 2
     assert [line.split("cannot")[0].strip()[-8:] for line in result.stderr.splitlines()] == ["10101010", "11111111"]
+
+
+def test_rounds_with_ancestors_that_nobody_can_have_are_named(tmp_path: Path) -> None:
+    itself, twice, another = (records(number, BROOM, 2) for number in range(3))
+    last = itself[-1]
+    itself[-1] = replace(last, ancestors=(last.ancestors[0], last.peer))
+    twice[-1] = replace(last, round=twice[0].round, ancestors=last.ancestors[:1] * 2)
+    child = next(record for record in another if record.peer in another[0].children)
+    another[another.index(child)] = replace(child, ancestors=(last.peer,))
+    result = invoke("--round", write(tmp_path / "rounds", [itself, twice, another, records(3, BROOM, 2)]))
+    assert result.exit_code == 2
+    named = [line.split("cannot")[0].strip()[-8:] for line in result.stderr.splitlines()]
+    assert named == ["10101010", "11111111", "12121212"]

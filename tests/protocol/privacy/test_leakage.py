@@ -226,6 +226,10 @@ def test_a_value_kept_back_by_an_honest_ancestor_hides_its_component() -> None:
         (3, {"received": (name(1),), "combined": (name(1),)}),
         (2, {"sent": False}),
         (2, {"peer": name(3)}),
+        (3, {"ancestors": (name(1), name(2))}),
+        (3, {"ancestors": (name(2), name(3))}),
+        (3, {"ancestors": (name(2), name(2))}),
+        (1, {"ancestors": (name(0), name(3))}),
     ],
 )
 def test_what_is_not_a_tree_is_refused(node: int, change: dict[str, object]) -> None:
