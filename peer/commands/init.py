@@ -20,6 +20,7 @@ from peer.files import read_bytes
 from peer.home import CONFIG, KEY, create_home, read_chain, read_key, require_home, write_chain
 from peer.toml import key as toml_key
 from peer.toml import listed, quoted
+from peer.transport.addresses import address_problem
 from protocol.base.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -72,6 +73,11 @@ def init(
             check_flags({"peer.listen": listen, "peer.seeds": seed, "peer.preset": preset})
         except ConfigurationError as error:
             problems += error.problems
+        problems += [  # early versions made such tokens
+            f"the join token names a seed that is no address ({what}); ask for another token"
+            for seed in (joined.seeds if joined else ())
+            if (what := address_problem(seed)) is not None
+        ]
         if problems:
             raise ConfigurationError(problems)
         seeds = list(dict.fromkeys([*(seed or ()), *(joined.seeds if joined else ())]))

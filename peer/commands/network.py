@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from peer.commands.common import JsonOption, date, print_json, say, warn_if_readable
+from protocol.base.errors import ConfigurationError
 
 DAY_S = 86400.0
 Directory = Annotated[Path, typer.Argument(metavar="DIR", help="The network's directory.", show_default=False)]
@@ -55,12 +56,21 @@ def token(
     """Make a join token.  Whoever holds it can join until it expires: hand it over as a secret."""
     from peer.authority import KEY, load_network
     from peer.entropy import SystemEntropy
+    from peer.transport.addresses import address_problem
     from protocol.identity.admission import issue_token
 
     network = load_network(directory.expanduser().absolute())
     warn_if_readable(network.directory / KEY, "the network's authority key")
     seeds = tuple(dict.fromkeys(seed or ()))
-    made = issue_token(network.authority, time.time(), valid_days * DAY_S, seeds, SystemEntropy(), label)
+    wrong = {seed: what for seed in seeds if (what := address_problem(seed)) is not None}
+    problems = [f"--seed: {what}" for what in wrong.values()]
+    seeds = tuple(seed for seed in seeds if seed not in wrong)
+    try:
+        made = issue_token(network.authority, time.time(), valid_days * DAY_S, seeds, SystemEntropy(), label)
+    except ConfigurationError as error:
+        raise ConfigurationError([*problems, *error.problems]) from None
+    if problems:
+        raise ConfigurationError(problems)
     if as_json:
         document = {"token": made.encode(), "network": network.id, "label": label, "expires": made.expires}
         print_json(document | {"seeds": list(seeds)})

@@ -67,6 +67,15 @@ def parse_address(text: str, *, listening: bool = False) -> tuple[str, int]:
     return host.lower(), port
 
 
+def address_problem(text: str) -> str | None:
+    """What ``parse_address`` has against ``text`` as the address of a peer, in one sentence; None: nothing."""
+    try:
+        parse_address(text)
+    except ConfigurationError as error:
+        return str(error)
+    return None
+
+
 def format_address(host: str, port: int) -> str:
     """The inverse of ``parse_address``: IPv6 gets its brackets."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

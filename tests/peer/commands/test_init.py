@@ -80,6 +80,20 @@ def test_ways_to_give_a_token(tmp_path: Path, home: Path, how: str, monkeypatch:
     assert token not in result.output
 
 
+def test_a_token_of_an_early_version_whose_seeds_are_no_addresses(tmp_path: Path, home: Path) -> None:
+    authority = create_network(tmp_path / "net", "net", SeededEntropy(1)).authority
+    seeds = ("999.999.1.1:7390", "good.example:7390", "a..b:1")
+    token = issue_token(authority, time.time(), 86400, seeds, SeededEntropy(2)).encode()
+    result = invoke("--home", home, "--token", token)
+    assert result.exit_code == 2
+    for line, seed in zip(result.stderr.splitlines(), (seeds[0], seeds[2]), strict=True):
+        assert f"the join token names a seed that is no address (the address '{seed}' has no valid" in line
+        assert line.endswith("; ask for another token")
+    assert not home.exists()
+    assert invoke("--home", home).exit_code == 0
+    assert invoke("--home", home, "--renew", "--token", token).exit_code == 0  # which leaves seeds as they are
+
+
 def test_the_default_home(tmp_path: Path) -> None:
     assert invoke().exit_code == 0
     assert (tmp_path / "default-home" / "key").exists()

@@ -60,3 +60,11 @@ def test_what_no_token_can_have(directory: Path) -> None:
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr.count("susurrus: ") == 2
     assert invoke("token", directory, "--valid-days", "0").exit_code == 2
+
+
+@pytest.mark.parametrize("seed", ["999.999.1.1:7390", "a..b:1", "[:::]:7390", "-a:1"])
+def test_a_seed_that_no_peer_could_use(directory: Path, seed: str) -> None:
+    result = invoke("token", directory, "--seed", "good.example:7390", "--seed", seed)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith(f"susurrus: --seed: the address '{seed}' has no valid")
+    assert len(result.stderr.splitlines()) == 1
