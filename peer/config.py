@@ -8,7 +8,6 @@ with where it stands, its key and what would be right; nothing is read at import
 
 import difflib
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -33,6 +32,7 @@ from peer.config_schema import (
 )
 from peer.files import why
 from peer.home import CONFIG
+from peer.toml import parsed
 from peer.transport.addresses import parse_address
 from protocol.base.errors import ConfigurationError
 from protocol.base.settings import PRESETS, Settings
@@ -213,8 +213,8 @@ class _Reader:
 
     def read_text(self, file: Path, source: str) -> None:
         try:
-            document = tomllib.loads(source)
-        except (tomllib.TOMLDecodeError, RecursionError) as error:
+            document = parsed(source)
+        except ValueError as error:
             self.problems.append(f"{file}: is not valid TOML: {error}")
             return
         self.lines = _lines_of_keys(source)

@@ -5,8 +5,8 @@ Invariants: data only; a check takes a value as TOML gives it and returns the va
 whose text completes the sentence "KEY must be ...".
 """
 
-import math
 import re
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -84,7 +84,7 @@ def number(*, zero: bool) -> Check:
     """A finite number above zero, or from zero on."""
 
     def check(value: Any) -> float:
-        good = type(value) in (int, float) and math.isfinite(value) and (value > 0 or (zero and value == 0))
+        good = type(value) in (int, float) and 0 <= value <= sys.float_info.max and (zero or value > 0)
         if not good:
             raise ValueError(f"a number {'from 0 on' if zero else 'above 0'}, not {show(value)}")
         return float(value)

@@ -8,7 +8,6 @@ import math
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -78,11 +77,6 @@ def shown(value: object) -> str:
             return ", ".join(shown(item) for item in value) or "-"
         case _:
             return printable(str(value))  # a task's name, for one, is a stranger's
-
-
-def date(seconds: float) -> str:
-    """Unix seconds as a date."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def clock(seconds: float | None) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from peer.commands.common import HomeOption, JsonOption, date, home_path, print_json, say, warn_if_readable
+from peer.commands.common import HomeOption, JsonOption, home_path, print_json, say, warn_if_readable
 from peer.config import DataBinding, check_flags, parse_config
 from peer.config_schema import schema_name
 from peer.files import read_bytes
@@ -22,6 +22,7 @@ from peer.toml import key as toml_key
 from peer.toml import listed, quoted
 from peer.transport.addresses import address_problem
 from protocol.base.errors import ConfigurationError
+from protocol.base.printing import date
 
 if TYPE_CHECKING:
     from protocol.identity.admission import Chain, JoinToken
@@ -162,6 +163,9 @@ def _binding(data: Path | None, schema: str | None, target: str | None) -> tuple
             schema_name(schema)
         except ValueError as error:
             problems.append(f"--schema must be made of {error}, not {schema!r}")
+    for flag, text in (("--data", str(data)), ("--target", target or "")):
+        if text.encode(errors="ignore").decode() != text:
+            problems.append(f"{flag} {text} cannot be written to config.toml: it is not UTF-8; rename it")
     if target is not None and not target.strip():
         problems.append("--target must be the name of a column, not an empty text")
     return (None if problems else DataBinding(schema=schema or "", path=data, target=target)), problems

@@ -11,8 +11,9 @@ from typing import Annotated
 
 import typer
 
-from peer.commands.common import JsonOption, date, print_json, say, warn_if_readable
+from peer.commands.common import JsonOption, print_json, say, warn_if_readable
 from protocol.base.errors import ConfigurationError
+from protocol.base.printing import date
 
 DAY_S = 86400.0
 Directory = Annotated[Path, typer.Argument(metavar="DIR", help="The network's directory.", show_default=False)]

@@ -14,10 +14,11 @@ from typing import Annotated, Any
 
 import typer
 
-from peer.commands.common import HomeOption, date, home_path, warn_if_readable
+from peer.commands.common import HomeOption, home_path, warn_if_readable
 from peer.config import Config, load_config
 from peer.home import KEY, Home, open_home, require_home
 from protocol.base.errors import ConfigurationError, Refusal, Refused
+from protocol.base.printing import date
 
 
 def run(

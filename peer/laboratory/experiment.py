@@ -9,7 +9,6 @@ import hashlib
 import json
 import math
 import re
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,6 +21,7 @@ from peer.files import read_bytes
 from peer.laboratory import outline
 from peer.laboratory.kinds import KINDS, Kind, ReadsFiles, Value
 from peer.laboratory.outline import Outline
+from peer.toml import parsed
 from protocol.base.errors import ConfigurationError
 from protocol.simulation import streams
 from protocol.simulation.plain import Table, shown
@@ -117,10 +117,10 @@ def load(path: Path) -> dict[str, Any]:
     """The plain data in a TOML file.  ``ConfigurationError`` says what is wrong with it."""
     content = read_bytes(path, "the file", limit=MAX_FILE)
     try:
-        return tomllib.loads(content.decode("utf-8-sig"))
+        return parsed(content.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise ConfigurationError([f"{path}: is not UTF-8 text: byte {error.start} is wrong"]) from error
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except ValueError as error:
         raise ConfigurationError([f"{path}: is not valid TOML: {error}"]) from error
 
 

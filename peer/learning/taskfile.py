@@ -6,13 +6,13 @@ Invariants: either a valid ``Task`` comes back or a ``ConfigurationError`` that 
 """
 
 import math
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from peer.learning.datasets import DATASETS, Dataset, Schema, schema
 from peer.learning.models import make_model
+from peer.toml import parsed
 from protocol.base.errors import ConfigurationError
 from protocol.base.limits import MAX_TASK
 from protocol.training.task import Scalar, Task
@@ -80,14 +80,15 @@ def load_task(path: str | Path, own_models: Mapping[str, str] | None = None) -> 
     try:
         with open(path, "rb") as file:
             content = file.read(MAX_TASK + 1)
-        if len(content) > MAX_TASK:
-            raise ConfigurationError([f"{name}: the file is longer than {MAX_TASK} bytes, a task file is short"])
-        raw = tomllib.loads(content.decode("utf-8-sig"))  # some editors begin with a mark
     except OSError as error:
         raise ConfigurationError([f"{name}: cannot be read ({error.strerror})"]) from error
+    if len(content) > MAX_TASK:
+        raise ConfigurationError([f"{name}: the file is longer than {MAX_TASK} bytes, a task file is short"])
+    try:
+        raw = parsed(content.decode("utf-8-sig"))  # some editors begin with a mark
     except UnicodeDecodeError as error:
         raise ConfigurationError([f"{name}: is not UTF-8 text, a task file is TOML"]) from error
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except ValueError as error:
         raise ConfigurationError([f"{name}: is not valid TOML ({error})"]) from error
     reader = _Reader()
     task = reader.task(raw, own_models)

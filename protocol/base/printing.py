@@ -1,8 +1,10 @@
-"""Text that others have written, as it may be shown to people.
+"""What others have written, as it may be shown to people: texts and dates.
 
 Neighbours: ``training.task`` refuses names and labels that are not printable, ``peer.cli`` and ``peer.commands`` escape
-whatever else they show.  Invariants: what is printable stays as it is, in any script.
+whatever else they show.  Invariants: what is printable stays as it is, in any script; nothing here fails.
 """
+
+from datetime import UTC, datetime
 
 _JOINERS = str.maketrans("", "", "\u200c\u200d")
 """Persian, the scripts of India and emoji are not written without them, and they move no cursor."""
@@ -16,3 +18,11 @@ def is_printable(text: str) -> bool:
 def printable(text: str) -> str:
     """``text`` with escapes in the place of whatever is not printable."""
     return "".join(c if is_printable(c) else c.encode("unicode_escape").decode() for c in text)
+
+
+def date(seconds: float) -> str:
+    """Unix seconds as a date."""
+    try:
+        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    except (OverflowError, ValueError, OSError):
+        return "a date that no calendar has"

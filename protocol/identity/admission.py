@@ -11,16 +11,18 @@ import base64
 import binascii
 import hashlib
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 
 from protocol.base.entropy import Entropy
 from protocol.base.errors import ConfigurationError, Refusal, Refused
 from protocol.base.ids import NetworkId
 from protocol.base.limits import CLOCK_TOLERANCE_S, MAX_ADDRESS, MAX_ADDRESSES
+from protocol.base.printing import date
 from protocol.identity import fields as f
 from protocol.identity.keys import KEY_BYTES, SIGNATURE_BYTES, SigningKey, network_id, verify
 
 MAX_LABEL = 64
+LAST_EXPIRY = 253_402_300_799.0
+"""Unix seconds of the last date that calendars have: 9999-12-31 23:59:59 UTC."""
 
 _PREFIX = "susurrus-token-v1."
 _CHECK_BYTES = 4
@@ -205,8 +207,8 @@ def issue_token(
     problems = [f"the seed {seed!r} is not host:port" for seed in seeds if not is_address(seed)]
     if len(seeds) > MAX_ADDRESSES:
         problems.append(f"a token names at most {MAX_ADDRESSES} seeds, not {len(seeds)}")
-    if not 1 <= lifetime_s <= f.MAX_TIME - now:
-        problems.append("a token's lifetime must be at least one second, and end some time")
+    if not 1 <= lifetime_s <= LAST_EXPIRY - now:
+        problems.append("a token's lifetime must be at least one second, and end before the year 10000")
     if not (0 < len(label) <= MAX_LABEL and _is_label(label)):
         problems.append(f"a token's label must have 1 to {MAX_LABEL} printable characters")
     if problems:
@@ -218,21 +220,14 @@ def issue_token(
     return JoinToken(authority.key.public_bytes, certificate, key.seed, tuple(seeds), label)
 
 
-def _date(seconds: float) -> str:
-    try:
-        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")
-    except (OverflowError, ValueError, OSError):
-        return "a date that no calendar has"
-
-
 def admit(token: JoinToken, peer_public_key: bytes, now: float) -> Chain:
     """Use the token: a chain for this peer, valid as long as the token.  ``ConfigurationError`` when it cannot be."""
     if now >= token.expires:
-        raise ConfigurationError([f"the join token expired on {_date(token.expires)}; ask for a new one"])
+        raise ConfigurationError([f"the join token expired on {date(token.expires)}; ask for a new one"])
     issued = token.certificate.issued_ms / 1000
     if now + CLOCK_TOLERANCE_S < issued:
         raise ConfigurationError(
-            [f"the join token was made on {_date(issued)}, but this machine's clock says {_date(now)}: set the clock"]
+            [f"the join token was made on {date(issued)}, but this machine's clock says {date(now)}: set the clock"]
         )
     if len(peer_public_key) != KEY_BYTES:
         raise ValueError(f"a public key has {KEY_BYTES} bytes")

@@ -149,6 +149,9 @@ mine = "a.B"
     ("text", "problem"),
     [
         ("[peer\n", "config.toml: is not valid TOML: "),
+        ("x = " + "9" * 5000, "config.toml: is not valid TOML: a number in it has thousands of digits"),
+        ("[timing]\ngossip_period_s = 1" + "0" * 400, "config.toml:2: timing.gossip_period_s must be a number above 0"),
+        ("[timing]\nindirect_probes = 1" + "0" * 400, "config.toml:2: timing.indirect_probes must be a whole number"),
         ("listen = 'a:1'\n", "config.toml:1: there is no section or key 'listen'; did you mean peer.listen?"),
         ("peer = 3\n", "config.toml:1: peer must be a section: [peer]"),
         ("[peer]\nlisten = 7390\n", "config.toml:2: peer.listen must be an address host:port in quotes, not 7390"),

@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from peer.commands.common import date, print_json, shown, size, table
+from peer.commands.common import print_json, shown, size, table
 
 
 def test_json_has_no_nan(capsys: pytest.CaptureFixture[str]) -> None:
@@ -33,4 +33,3 @@ def test_values() -> None:
         "3.0 GB",
         "4.0 TB",
     ]
-    assert date(0) == "1970-01-01 00:00 UTC"

@@ -13,7 +13,9 @@ from peer.commands.init import config_text
 from peer.config import DataBinding, parse_config
 from peer.home import create_home, open_home
 from protocol.base.entropy import SeededEntropy
+from protocol.identity import admission
 from protocol.identity.admission import issue_token, verify_chain
+from protocol.identity.fields import MAX_TIME
 
 
 @pytest.fixture
@@ -94,6 +96,14 @@ def test_a_token_of_an_early_version_whose_seeds_are_no_addresses(tmp_path: Path
     assert invoke("--home", home, "--renew", "--token", token).exit_code == 0  # which leaves seeds as they are
 
 
+def test_a_token_of_an_early_version_that_outlives_all_calendars(
+    tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(admission, "LAST_EXPIRY", MAX_TIME)
+    result = invoke("--home", home, "--token", a_token(tmp_path, days=4_000_000))
+    assert (result.exit_code, "member until a date that no calendar has" in result.stdout) == (0, True)
+
+
 def test_the_default_home(tmp_path: Path) -> None:
     assert invoke().exit_code == 0
     assert (tmp_path / "default-home" / "key").exists()
@@ -128,6 +138,21 @@ def test_mistakes_leave_nothing_behind(tmp_path: Path, home: Path, args: list[st
     for line, sentence in zip(lines, sentences, strict=True):
         assert sentence in line
     assert list(tmp_path.iterdir()) == []
+
+
+def test_names_that_are_not_utf8(tmp_path: Path, home: Path) -> None:
+    data = tmp_path / "\udcff.csv"
+    try:
+        data.write_text("a,y\n1,2\n")
+    except (OSError, UnicodeError):
+        pytest.skip("this file system has no such names")
+    result = invoke("--home", home, "--data", data, "--schema", "x", "--target", "\udcfe")
+    assert result.exit_code == 2
+    assert result.stderr.splitlines() == [
+        f"susurrus: {what} cannot be written to config.toml: it is not UTF-8; rename it"
+        for what in (f"--data {tmp_path}/\\udcff.csv", "--target \\udcfe")
+    ]
+    assert not home.exists()
 
 
 @pytest.mark.parametrize(

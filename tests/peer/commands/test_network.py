@@ -60,6 +60,10 @@ def test_what_no_token_can_have(directory: Path) -> None:
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr.count("susurrus: ") == 2
     assert invoke("token", directory, "--valid-days", "0").exit_code == 2
+    for days in ("4000000", "inf"):
+        result = invoke("token", directory, "--valid-days", days, "--json")
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert "end before the year 10000" in result.stderr
 
 
 @pytest.mark.parametrize("seed", ["999.999.1.1:7390", "a..b:1", "[:::]:7390", "-a:1"])

@@ -197,6 +197,7 @@ def test_an_unknown_scale(tmp_path: Path) -> None:
     ("content", "sentence"),
     [
         (b"[a\n", "e.toml: is not valid TOML: Expected ']'"),
+        (b"a = " + b"9" * 5000, "e.toml: is not valid TOML: a number in it has thousands of digits"),
         (b"\xff\xfe", "e.toml: is not UTF-8 text: byte 0 is wrong"),
         (None, "cannot read the file {path}: no such file or directory"),
     ],

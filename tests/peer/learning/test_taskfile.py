@@ -191,6 +191,8 @@ def test_all_mistakes_at_once(write) -> None:
         ('[data]\nschema = "s"\nfeatures = 100000\nclasses = ["a", "b"]\nranges = [0, 1]',
          "take more than 65536 bytes"),
         ("[data", "is not valid TOML"),
+        ("x = " + "9" * 5000, "is not valid TOML (a number in it has thousands of digits)"),
+        ("x = 0x" + "f" * 5000, "is not valid TOML (a number in it has thousands of digits)"),
         ("x = " + "[" * 5000, "is not valid TOML"),
         ("#" * 70_000, "longer than 65536 bytes"),
     ],

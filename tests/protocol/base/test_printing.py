@@ -1,8 +1,10 @@
 """What a terminal may be given."""
 
+import math
+
 import pytest
 
-from protocol.base.printing import is_printable, printable
+from protocol.base.printing import date, is_printable, printable
 
 
 @pytest.mark.parametrize("text", ["", "two words", "größer", "是", "می\u200cکنم", "👩\u200d🌾"])
@@ -23,3 +25,10 @@ def test_labels_of_any_script_stay_as_they_are(text: str) -> None:
 def test_what_would_move_a_cursor_or_turn_a_line_is_escaped(text: str, shown: str) -> None:
     assert not is_printable(text)
     assert printable(text) == shown
+
+
+def test_every_time_has_words() -> None:
+    assert date(0) == "1970-01-01 00:00 UTC"
+    assert date(253_402_300_799) == "9999-12-31 23:59 UTC"
+    for no_date in (253_402_300_800, -1e11, 2.0**40, 1e300, math.inf, math.nan):
+        assert date(no_date) == "a date that no calendar has"

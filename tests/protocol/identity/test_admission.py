@@ -8,6 +8,7 @@ from protocol.base.entropy import SeededEntropy
 from protocol.base.errors import ConfigurationError, Refusal, Refused
 from protocol.base.limits import CLOCK_TOLERANCE_S
 from protocol.identity.admission import (
+    LAST_EXPIRY,
     Authority,
     PeerCertificate,
     _peer_statement,
@@ -74,6 +75,13 @@ def test_bad_tokens_are_not_issued(world):
     with pytest.raises(ConfigurationError) as caught:
         issue_token(world.authority, NOW, 0.0, ("nonsense", "b:99999"), SeededEntropy(1), "a\nb")
     assert len(caught.value.problems) == 4
+
+
+def test_a_token_ends_while_calendars_have_dates(world):
+    last = issue_token(world.authority, NOW, LAST_EXPIRY - NOW, (), world.entropy)
+    assert last.expires == LAST_EXPIRY
+    with pytest.raises(ConfigurationError, match="end before the year 10000"):
+        issue_token(world.authority, NOW, LAST_EXPIRY + 1 - NOW, (), world.entropy)
 
 
 def test_token_keys_differ(world):
