@@ -65,6 +65,8 @@ class Delivery:
     introduced: dict[PeerId, bytes]
     """The descriptor of ours that each peer has accepted a message under."""
     turns: Turns = field(default_factory=Turns)
+    answering: dict[PeerId, str] = field(default_factory=dict)
+    """The address at which each peer has answered last: another one may swallow whatever is sent there."""
 
     # --- messages ---------------------------------------------------------------------------------------------
 
@@ -99,7 +101,10 @@ class Delivery:
         return False
 
     async def _post(self, to: Descriptor, head: bytes, tail: Any, ttl_s: float, own: bytes | None) -> tuple[int, int]:
-        """When its turn has come, seal and post to the first address where the recipient answers: (status, bytes)."""
+        """When its turn has come, seal and post to the first address where the recipient answers: (status, bytes).
+
+        That where it answered last comes first.
+        """
         ttl_s = min(max(ttl_s, LEAST_TTL_S), MAX_ENVELOPE_TTL_S)
         size = len(head) + memoryview(tail).nbytes
         async with self.turns.turn(to.peer, size, ttl_s) as left_s:
@@ -116,13 +121,17 @@ class Delivery:
         envelope = seal() if size <= INLINE_BYTES else await self.in_thread(seal)
         problem = Unreachable("nowhere", "the peer's descriptor names no address")
         elsewhere: int | None = None
-        for address in to.addresses:
+        last = self.answering.pop(to.peer, None)
+        for address in sorted(to.addresses, key=lambda address: address != last):
             try:
                 answer = await self.client.post(address, ENVELOPE_PATH, envelope, ttl_s)
             except Unreachable as error:
                 problem = error
                 continue
             if answer.status not in SOMEBODY_ELSE:
+                if len(self.answering) >= MAX_INTRODUCED:
+                    self.answering.clear()
+                self.answering[to.peer] = address
                 return answer.status, len(envelope)
             elsewhere = answer.status
         if elsewhere is None:

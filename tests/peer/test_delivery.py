@@ -107,6 +107,21 @@ async def test_addresses_are_tried_in_turn_until_one_answers(seat: Seat) -> None
     assert seat.observer.counts.undelivered == {}
 
 
+async def test_the_address_that_has_answered_comes_first_from_then_on(seat: Seat) -> None:
+    """A connection that nobody refuses costs seconds before it is given up: once, not at every message."""
+    seat.other.describe(FIRST, SECOND)
+    seat.at(SECOND)
+    for _ in range(2):
+        assert await seat.send(Leave(1))
+    assert seat.asked() == [FIRST, SECOND, SECOND]
+    del seat.wire.replies[SECOND, ENVELOPE_PATH]
+    assert not await seat.send(Leave(1))
+    seat.at(FIRST)
+    for _ in range(2):
+        assert await seat.send(Leave(1))
+    assert seat.asked()[3:] == [SECOND, FIRST, FIRST, FIRST]
+
+
 @pytest.mark.parametrize("stranger", ["another peer", "another network", "another program"])
 async def test_somebody_else_at_the_first_address_does_not_hide_the_second(seat: Seat, stranger: str) -> None:
     seat.other.describe(FIRST, SECOND)

@@ -133,10 +133,13 @@ def test_a_task_without_bound_data_is_declined(tmp_path: Path, task: Task) -> No
 def test_whoever_records_takes_part_in_public_tasks_alone(tmp_path: Path, task: Task) -> None:
     config = Config(home=tmp_path, data={task.schema: DataBinding(task.schema, tmp_path / "shard.npz", "npz")})
     private = replace(task, public_data=False)
-    for recording, said in ((False, None), (True, "--audit records values, and it does not say public_data = true")):
+    for recording, sentence in (
+        (False, None),
+        (True, "--audit records values, and it does not say public_data = true"),
+    ):
         application = LocalApplication(config, SeededEntropy(1), b"peer", Now(), recording=recording)
         assert application.accepts(task, KEY.public_bytes) is None
-        assert application.accepts(private, KEY.public_bytes) == said
+        assert application.accepts(private, KEY.public_bytes) == sentence
 
 
 def test_the_power_gate_comes_first(tmp_path: Path, task: Task) -> None:
