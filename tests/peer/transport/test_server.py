@@ -3,13 +3,16 @@
 import asyncio
 import gc
 import logging
+import socket
 import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from typing import Any, cast
 
 import pytest
 
 from peer.transport.client import Client
+from peer.transport.door import Door, DoorLimits
 from peer.transport.exchange import ENVELOPE_PATH, HELLO_PATH
 from peer.transport.largebody import TAKE_OVER_FROM, TRUSTED_FROM
 from peer.transport.server import Answer, Body, Server, ServerLimits
@@ -367,6 +370,31 @@ async def test_stop_cuts_off_what_does_not_finish(length: int, missing: int, cap
     await until(lambda: gate.inside == 0)
     assert server.held_bytes == 0
     assert not caplog.records
+
+
+async def test_stop_waits_for_nobody_who_reads_no_answers(caplog: pytest.LogCaptureFixture) -> None:
+    server = Server(echo_length, lambda body, source: Answer(403, bytes(60_000)))
+    port = await server.start("127.0.0.1", 0)
+    with socket.create_connection(("127.0.0.1", port)) as deaf:
+        deaf.sendall(head(0, HELLO_PATH) * 500)
+        assert server._door is not None
+        await until(lambda: server.connections == 1)
+        ((_, transport),) = server._door._inside.values()
+        await until(lambda: transport.get_write_buffer_size() > 0)  # what the kernel has no room for
+        async with asyncio.timeout(5):
+            await server.stop(0.05)
+        await until(lambda: server.connections == 0)
+    assert not caplog.records
+
+
+async def test_whoever_is_accepted_while_the_door_closes_is_dropped() -> None:
+    door = Door(cast("Any", None), DoorLimits(), lambda source, kind: None)
+    port = await door.open("127.0.0.1", 0)
+    door.closed = True  # as for one whose turn in the event loop comes only now
+    async with stranger(port) as late:
+        assert await late.closed()
+        assert door.count == 0
+    await door.close(0.05)
 
 
 async def test_a_taken_port_is_a_configuration_error() -> None:
