@@ -81,7 +81,7 @@ async def test_nobody_from_elsewhere_gets_as_far_as_the_token(remote: str | None
     transport = Mock(get_extra_info=lambda name: (remote, 1234) if remote and name == "peername" else None)
     request = make_mocked_request("GET", "/status", transport=transport)
 
-    async def never(_: web.Request) -> web.StreamResponse:
+    async def never(_: web.BaseRequest) -> web.StreamResponse:
         raise AssertionError("let in")
 
     assert (await server._guard(request, never)).status == status

@@ -4,16 +4,19 @@ import asyncio
 import json
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 import aiohttp
 import pytest
 
+from peer.observe import admin as admin_module
 from peer.observe.admin import AdminServer
 from peer.observe.status import StatusBoard
 from peer.transport.addresses import own_addresses
 from protocol.base.ids import text
 from protocol.training.task import decode
+from tests.peer.driving import until
 from tests.peer.observe.conftest import TASK
 
 Ask = Callable[..., Awaitable[tuple[int, Any, bytes]]]
@@ -73,6 +76,57 @@ async def test_it_only_reads(ask: Ask) -> None:
     for path in PATHS:
         for method in ("POST", "PUT", "DELETE"):
             assert (await ask(path, method=method))[0] == 405
+
+
+async def test_the_head_of_an_answer_may_be_asked_for_alone(ask: Ask) -> None:
+    status, headers, body = await ask("/healthz", method="HEAD")
+    assert (status, headers["Content-Length"], body) == (200, str(len(b'{"ok": true}')), b"")
+
+
+async def test_an_error_of_its_own_is_logged_and_answered(
+    ask: Ask, board: StatusBoard, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(StatusBoard, "peers", lambda self: 1 // 0)
+    assert (await ask("/peers"))[0] == 500
+    assert [record.getMessage() for record in caplog.records if record.exc_info] == ["/peers could not be answered"]
+    assert (await ask("/healthz"))[0] == 200
+
+
+async def test_its_connections_are_bounded_and_told_of_once(
+    board: StatusBoard, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    admin = AdminServer(board)
+    await admin.start()
+    host, _, port = admin.address.partition(":")
+    most = admin_module.LIMITS.connections_per_source
+    strangers = [await asyncio.open_connection(host, port) for _ in range(most + 3)]
+    async with asyncio.timeout(5):
+        for reader, _ in strangers[most:]:
+            with suppress(ConnectionError):
+                assert await reader.read() == b""
+        strangers[0][1].write(b"GET /healthz HTTP/1.1\r\nHost: here\r\n\r\n")
+        assert (await strangers[0][0].readline()).startswith(b"HTTP/1.1 200 ")
+    assert caplog.text.count("refused too many connections from 127.0.0.1") == 1
+    await admin.stop()
+    for _, writer in strangers:
+        writer.close()
+
+
+async def test_stopping_waits_for_nobody_who_reads_no_answers(board: StatusBoard) -> None:
+    admin = AdminServer(board)
+    await admin.start()
+    assert admin._door is not None
+    host, _, port = admin.address.partition(":")
+    with socket.create_connection((host, int(port))) as deaf:
+        deaf.sendall(b"GET /metrics HTTP/1.1\r\nHost: here\r\n\r\n" * 2000)
+        door = admin._door
+        await until(lambda: door.count == 1)
+        ((_, transport),) = door._inside.values()
+        await until(lambda: transport.get_write_buffer_size() > transport.get_write_buffer_limits()[1])  # it is stuck
+        async with asyncio.timeout(5):
+            await admin.stop()
+        await until(lambda: door.count == 0)
 
 
 async def test_it_is_on_loopback_alone(ask: Ask) -> None:
