@@ -27,6 +27,7 @@ from peer.learning.models import model_for
 from peer.learning.taskfile import load_task
 from peer.observe.admin import AdminServer
 from peer.observe.asleep import SleepingBoard
+from peer.observe.logs import LoopErrors
 from peer.observe.observer import Observer
 from peer.observe.status import StatusBoard, Tallies
 from peer.power.sensors import choose
@@ -96,6 +97,7 @@ class Daemon:
 
     async def run(self, task_file: Path | None) -> int:
         """See ``run_peer``."""
+        asyncio.get_running_loop().set_exception_handler(LoopErrors())
         introduced = self._read_task(task_file) if task_file is not None else None
         self.application = LocalApplication(
             self.config,

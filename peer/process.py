@@ -1,4 +1,4 @@
-"""Settings of the whole process: the interpreter's lock, memory that is freed, the way to a keystream.
+"""Settings of the whole process: the interpreter's lock, memory that is freed, the way to a keystream, open files.
 
 Neighbours: ``peer.commands.run`` and ``peer.bench`` call ``tune_process`` once, before any vector exists.
 Invariants: nothing but time and memory depends on them; where the C library is not glibc its part does nothing.
@@ -12,9 +12,13 @@ it again, and the page faults cost more CPU time than the copies.
 
 **The keystream.**  There are two ways to compute it (``protocol.masking.prg``), and it depends on the processor which
 is the quicker: both are tried, for about a millisecond.
+
+**Open files.**  Every connection is one.  Systems often let a process have 1,024, and more if it asks.
 """
 
+import contextlib
 import ctypes
+import resource
 import sys
 import time
 
@@ -29,10 +33,18 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 
 
 def tune_process() -> None:
-    """All three settings, for the rest of the process's life."""
+    """All of these settings, for the rest of the process's life."""
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     keep_freed_memory()
     prg.set_way(quicker_way())
+    allow_open_files()
+
+
+def allow_open_files() -> None:
+    """Ask for as many open files as this process may have; where that is refused, it stays as it was."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def quicker_way() -> prg.Way:

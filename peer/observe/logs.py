@@ -6,10 +6,14 @@ Invariants: no join token, bearer token, seed or key that looks like one is ever
 stranger cannot fill the disk: each source and kind is logged once, then only counted.
 """
 
+import asyncio
+import errno
 import json
 import logging
+import math
 import re
 import sys
+import time
 import traceback
 from collections import Counter, OrderedDict
 from datetime import UTC, datetime
@@ -17,10 +21,13 @@ from typing import Any, TextIO
 
 from protocol.base.errors import Refused
 
+_log = logging.getLogger("susurrus.peer")
 REDACTED = "[redacted]"
 _SECRET = re.compile(r"susurrus-token-v\d+\.[A-Za-z0-9_-]+|[0-9a-fA-F]{64,}|(?<=Bearer )\S+")
 """Join tokens, anything of 32 bytes or more in hexadecimal (ids have 16), bearer tokens."""
 MAX_SOURCES = 10_000
+FULL_EVERY_S = 60.0
+"""Too many open files are told at most this often."""
 _ADVICE = " (add --debug to see where)"
 
 
@@ -95,6 +102,28 @@ def set_up_logs(level: str, form: str, *, stream: TextIO | None = None, tracebac
     root.setLevel(level.upper())
     for noisy in ("asyncio", "aiohttp.access", "aiohttp.server"):
         logging.getLogger(noisy).setLevel("DEBUG" if level == "debug" else "WARNING")
+
+
+class LoopErrors:
+    """An event loop's exception handler under which too many open files are one sentence a minute.
+
+    asyncio has a traceback for each connection that it cannot accept, thousands in a second.  Everything else is told
+    as it tells it.
+    """
+
+    def __init__(self) -> None:
+        self._told_at = -math.inf
+
+    def __call__(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """What the loop calls."""
+        error = context.get("exception")
+        if not isinstance(error, OSError) or error.errno not in (errno.EMFILE, errno.ENFILE):
+            loop.default_exception_handler(context)
+            return
+        now = time.monotonic()
+        if now - self._told_at >= FULL_EVERY_S:
+            self._told_at = now
+            _log.error("too many open files: nobody is let in until some are closed; raise the limit (ulimit -n)")
 
 
 class OncePer:

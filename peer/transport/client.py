@@ -1,10 +1,10 @@
 """The HTTP client: posts opaque bodies over pooled keep-alive connections.
 
 Neighbours: ``peer.driver`` owns one, ``peer.delivery`` posts what it sealed, in turns; ``server`` is the other end.
-Invariants: connections to one destination are bounded, and in all (a post waits for one); no redirect,
-cookie, proxy or compression is ever taken up; an answer's body is bounded; a body is sent again only when a connection
-broke, before or after it had arrived (harmless: envelopes are replay-protected), or when too much was under way at the
-other end, and a bounded number of times; whom no connection can be made to is given up at once.
+Invariants: connections to one destination are bounded (a post waits for one), those in use, and those kept for later;
+no redirect, cookie, proxy or compression is ever taken up; an answer's body is bounded; a body is sent again only when
+a connection broke, before or after it had arrived (harmless: envelopes are replay-protected), or when too much was
+under way at the other end, and a bounded number of times; whom no connection can be made to is given up at once.
 """
 
 import asyncio
@@ -49,7 +49,10 @@ class ClientLimits:
     posts_per_destination: int = 4
     """Simultaneous posts to one ``host:port``; more wait for their turn."""
     posts: int = 256
-    """Simultaneous posts in all (file descriptors)."""
+    """Simultaneous posts in all, and so connections in use."""
+    idle: int = 128
+    """Connections kept for later posts; beyond it the one idle longest is closed.  With ``posts`` and the server's own
+    connections it stays below the usual 1,024 file descriptors."""
     keepalive_s: float = 45.0
     """An idle connection is dropped after this: before the server's own time-out."""
     connect_s: float = 5.0
@@ -69,10 +72,13 @@ class ClientLimits:
 class _Payload(payload.Payload):
     """A body that goes out in pieces, without being joined to its head or copied as a whole."""
 
-    def __init__(self, body: Body, sent: Callable[[int], None]) -> None:
+    def __init__(self, body: Body, sent: Callable[[int], None], taken: Callable[[asyncio.BaseTransport], None]) -> None:
         super().__init__(body, content_type=BODY_TYPE)
         self._size = len(body)
         self._sent = sent
+        self._taken = taken
+        self.transport: asyncio.BaseTransport | None = None
+        """The connection that it goes out over."""
         self.started = 0.0
         """When the first byte was handed to the kernel (``time.monotonic``)."""
 
@@ -83,6 +89,9 @@ class _Payload(payload.Payload):
     async def write(self, writer: AbstractStreamWriter) -> None:
         """Hand the body to the kernel piece by piece; waits while the socket is full."""
         self.started = time.monotonic()
+        self.transport = getattr(writer, "transport", None)  # of aiohttp's one writer, if not of the abstract one
+        if self.transport is not None:
+            self._taken(self.transport)
         body = self._value
         size = len(body)
         if size <= 2 * _HEAD_CHUNK:
@@ -129,6 +138,8 @@ class Client:
         self.bytes_out = 0
         """Bytes of HTTP bodies handed to the network, failed and repeated posts included."""
         self._known: OrderedDict[str, _Destination] = OrderedDict()
+        self._idle: OrderedDict[asyncio.BaseTransport, None] = OrderedDict()
+        """Connections that aiohttp keeps, the one idle longest first; some may have been closed meanwhile."""
         self._session = self._connect()
 
     def _connect(self) -> aiohttp.ClientSession:
@@ -167,6 +178,7 @@ class Client:
     async def renew(self) -> None:
         """Give up every connection, also those that posts are using: this machine is somewhere else now."""
         old, self._session = self._session, self._connect()
+        self._idle.clear()
         for known in self._known.values():
             known.reused = False
             known.bytes_per_s = None
@@ -221,7 +233,7 @@ class Client:
 
     async def _exchange(self, destination: _Destination, url: URL, body: Body) -> Answer:
         """One request and its answer."""
-        data = _Payload(body, self._count)
+        data = _Payload(body, self._count, self._taken)
         async with self._session.post(url, data=data, allow_redirects=False) as response:
             content = response.content
             answer = bytearray()
@@ -233,7 +245,19 @@ class Client:
             if len(body) >= self.limits.measured_bytes and response.status < 300:
                 self._measure(destination, len(body), time.monotonic() - data.started)
             destination.reused = True
+            if data.transport is not None:
+                self._rests(data.transport)
             return Answer(response.status, bytes(answer))
+
+    def _taken(self, transport: asyncio.BaseTransport) -> None:
+        self._idle.pop(transport, None)
+
+    def _rests(self, transport: asyncio.BaseTransport) -> None:
+        """aiohttp bounds the connections in use, and keeps all others until they have been idle for too long."""
+        self._idle[transport] = None
+        if len(self._idle) > self.limits.idle:
+            longest, _ = self._idle.popitem(last=False)
+            longest.close()
 
     def _count(self, size: int) -> None:
         self.bytes_out += size

@@ -19,6 +19,7 @@ from peer.driver import Driver
 from peer.errors import StorageError
 from peer.home import read_admin
 from peer.observe.admin import AdminServer
+from peer.observe.logs import LoopErrors
 from peer.storage import Storage
 from peer.transport.client import Client
 from peer.transport.server import Server
@@ -87,6 +88,7 @@ def spied(monkeypatch: pytest.MonkeyPatch, trace: list[str], **methods: tuple[ty
 async def test_a_peer_comes_up_answers_and_leaves_nothing_behind(homes: Homes) -> None:
     path = homes.make("a")
     async with running(path) as peer:
+        assert isinstance(asyncio.get_running_loop().get_exception_handler(), LoopErrors)
         admin = read_admin(path)
         assert admin.pid == os.getpid()
         async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {admin.token}"}) as session:

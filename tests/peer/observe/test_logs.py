@@ -1,13 +1,16 @@
 """Logs: no secret, no flood."""
 
+import errno
 import io
 import json
 import logging
 from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from peer.observe.logs import OncePer, RefusalLog, redact, set_up_logs
+from peer.observe.logs import LoopErrors, OncePer, RefusalLog, redact, set_up_logs
 from protocol.base.entropy import SeededEntropy
 from protocol.base.errors import Refusal, Refused
 from protocol.identity.admission import Authority, issue_token
@@ -96,6 +99,25 @@ def test_setting_up_twice_does_not_double_lines(stream: io.StringIO) -> None:
     logging.getLogger("aiohttp.access").info("chatter")
     logging.getLogger("peer.test").warning("loud")
     assert stream.getvalue().count("\n") == 1
+
+
+def test_too_many_open_files_are_one_sentence_a_minute(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    now, others = [1000.0], list[dict[str, Any]]()
+    monkeypatch.setattr("peer.observe.logs.time.monotonic", lambda: now[0])
+    loop = SimpleNamespace(default_exception_handler=others.append)
+    handler = LoopErrors()
+    full = {"message": "socket.accept() out of system resource", "exception": OSError(errno.EMFILE, "too many")}
+    for _ in range(3):
+        for _ in range(1000):
+            handler(loop, full)  # type: ignore[arg-type]
+        now[0] += 30
+    assert [record.exc_info for record in caplog.records] == [None, None]
+    assert "too many open files" in caplog.text
+    for context in ({"message": "a bug"}, {"exception": ValueError()}, {"exception": OSError(errno.ENOSPC, "full")}):
+        handler(loop, context)  # type: ignore[arg-type]
+        assert others.pop() is context
 
 
 def test_once_for_each_source_and_kind() -> None:

@@ -5,7 +5,7 @@ import os
 import sys
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
@@ -16,6 +16,7 @@ from peer.transport.largebody import TAKE_OVER_FROM, TRUSTED_FROM
 from peer.transport.server import Answer, Body, Server
 from protocol.simulation.network import TRIES
 from protocol.simulation.network_model import UNACKNOWLEDGED_S
+from tests.peer.driving import until
 
 Script = Callable[[int, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 SIZES = [
@@ -218,6 +219,42 @@ async def test_posts_to_one_destination_are_bounded_and_others_go_on() -> None:
                 gate.tickets.release()
         assert {task.result().status for task in tasks} == {202}
         assert (gate.entered, gate.peak) == (10, 3)
+
+
+async def test_kept_connections_are_bounded_and_the_one_idle_longest_is_closed() -> None:
+    async with AsyncExitStack() as stack:
+        servers = [Server(checksum, lambda body, source: Answer(200, body)) for _ in range(4)]
+        addresses = []
+        for server in servers:
+            addresses.append(f"127.0.0.1:{await server.start('127.0.0.1', 0)}")
+            stack.push_async_callback(server.stop, 0.2)
+        client = await stack.enter_async_context(Client(limits=ClientLimits(idle=2)))
+
+        async def posted(number: int, *left: int) -> None:
+            assert (await client.post(addresses[number], ENVELOPE_PATH, b"x", 20)).status == 202
+            await until(lambda: [server.connections for server in servers] == list(left))
+
+        await posted(0, 1, 0, 0, 0)
+        await posted(1, 1, 1, 0, 0)
+        await posted(0, 1, 1, 0, 0)
+        await posted(2, 1, 0, 1, 0)
+        await posted(3, 0, 0, 1, 1)
+        await posted(0, 1, 0, 0, 1)
+
+
+async def test_a_connection_in_use_is_not_closed_for_those_that_are_kept() -> None:
+    gate = Gate()
+    client = Client(limits=ClientLimits(idle=1, retry_pauses_s=()))
+    async with client, serving(gate) as busy, serving(checksum) as one, serving(checksum) as two:
+        gate.tickets.release()
+        await client.post(busy, ENVELOPE_PATH, b"x", 20)  # kept, and then in use again
+        waiting = asyncio.create_task(client.post(busy, ENVELOPE_PATH, b"x", 20))
+        await until_entered(gate, 2)
+        for address in (one, two, one, two):
+            await client.post(address, ENVELOPE_PATH, b"x", 20)
+        gate.tickets.release()
+        assert (await waiting).status == 202
+        assert gate.entered == 2
 
 
 @pytest.mark.parametrize("n", [10, 3_000_000])
