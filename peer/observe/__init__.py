@@ -1,6 +1,6 @@
 """What people and monitors see of a running peer.
 
-Rooms: ``logs`` (redacted lines, once for each source and kind), ``observer`` (counts), ``status`` and ``asleep`` (what
+Rooms: ``logs`` (redacted lines, once a day for each source), ``observer`` (counts), ``status`` and ``asleep`` (what
 is shown in the network and away from it), ``admin`` (serves it), ``lag`` (for measurements).
 Neighbours: ``peer.daemon`` sets it up; the driver and the transport feed it.
 Invariants: nothing secret and no record's value leaves through it.

@@ -3,7 +3,7 @@
 Neighbours: ``commands.run`` sets them up, everything logs through the standard ``logging``; the transport and the
 driver log refusals through ``RefusalLog``.
 Invariants: no join token, bearer token, seed or key that looks like one is ever written, tracebacks included; a
-stranger cannot fill the disk: each source and kind is logged once, then only counted.
+stranger cannot fill the disk: each source and kind is logged once a day, of so many a day, and counted always.
 """
 
 import asyncio
@@ -15,17 +15,20 @@ import re
 import sys
 import time
 import traceback
-from collections import Counter, OrderedDict
+from collections import Counter
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
+from peer.transport.addresses import counted_source
 from protocol.base.errors import Refused
 
 _log = logging.getLogger("susurrus.peer")
 REDACTED = "[redacted]"
 _SECRET = re.compile(r"susurrus-token-v\d+\.[A-Za-z0-9_-]+|[0-9a-fA-F]{64,}|(?<=Bearer )\S+")
 """Join tokens, anything of 32 bytes or more in hexadecimal (ids have 16), bearer tokens."""
-MAX_SOURCES = 10_000
+DAY_S = 86_400.0
+MAX_A_DAY = 1_000
+"""Refusals of one log that are told in a day; a line has about 150 bytes."""
 FULL_EVERY_S = 60.0
 """Too many open files are told at most this often."""
 _ADVICE = " (add --debug to see where)"
@@ -127,33 +130,34 @@ class LoopErrors:
 
 
 class OncePer:
-    """Says whether a (source, kind) is seen for the first time, and counts; remembers the most recent sources only."""
+    """Says whether a (source, kind) is to be told: once a day, ``most`` of all in a day; and counts."""
 
-    def __init__(self, capacity: int = MAX_SOURCES) -> None:
-        self._capacity = capacity
-        self._seen: OrderedDict[tuple[str, str], None] = OrderedDict()
+    def __init__(self, most: int = MAX_A_DAY) -> None:
+        self._most = most
+        self._told: set[tuple[str, str]] = set()
+        self._since = time.monotonic()
         self.counts: Counter[str] = Counter()
         """How often each kind came, from all sources."""
 
     def first(self, source: str, kind: str) -> bool:
-        """Count one ``kind`` from ``source``; True if it is the first that is remembered."""
+        """Count one ``kind`` from ``source``; True if it is the first that day and not too many have been told."""
         self.counts[kind] += 1
-        key = (source, kind)
-        if key in self._seen:
-            self._seen.move_to_end(key)
+        now = time.monotonic()
+        if now - self._since >= DAY_S:
+            self._since = now
+            self._told.clear()
+        if (source, kind) in self._told or len(self._told) >= self._most:
             return False
-        self._seen[key] = None
-        if len(self._seen) > self._capacity:
-            self._seen.popitem(last=False)
+        self._told.add((source, kind))
         return True
 
 
 class RefusalLog:
-    """Logs what was refused from outside: once for each source and reason, counted always."""
+    """Logs what was refused from outside: once for each source (IPv6: each /64) and reason, counted always."""
 
-    def __init__(self, logger: logging.Logger, capacity: int = MAX_SOURCES) -> None:
+    def __init__(self, logger: logging.Logger) -> None:
         self._logger = logger
-        self._once = OncePer(capacity)
+        self._once = OncePer()
 
     @property
     def counts(self) -> Counter[str]:
@@ -161,6 +165,6 @@ class RefusalLog:
         return self._once.counts
 
     def refused(self, source: str, refusal: Refused) -> None:
-        """``source``: the peer id or address that the bytes came from."""
-        if self._once.first(source, refusal.reason.name):
+        """``source``: the IP address that the bytes came from."""
+        if self._once.first(counted_source(source), refusal.reason.name):
             self._logger.warning("refused a message from %s: %s (further ones are only counted)", source, refusal)

@@ -2,8 +2,8 @@
 
 Neighbours: ``peer.driver`` reports to it, ``status`` reads its counts, ``peer.storage`` keeps rounds and totals,
 ``peer.audit`` gets recordings (public data only).
-Invariants: never a value, seed, key or token in a log; each kind of refusal is logged once per source and counted
-always.
+Invariants: never a value, seed, key or token in a log; each kind of refusal is logged once a day per source, of so
+many a day, and counted always.
 """
 
 import logging

@@ -15,6 +15,8 @@ from http import HTTPStatus
 
 from aiohttp import StreamReader, hdrs, web
 
+from peer.observe.logs import OncePer
+from peer.transport.addresses import counted_source
 from peer.transport.door import Door, DoorLimits
 from peer.transport.exchange import ENVELOPE_PATH, HELLO_PATH, Answer
 from peer.transport.largebody import TAKE_OVER_FROM, BufferPool, LargeBody
@@ -26,8 +28,6 @@ __all__ = ["Answer", "Body", "Server", "ServerLimits"]
 Body = bytes | bytearray | memoryview
 
 _log = logging.getLogger("susurrus.transport")
-_MAX_NOTED = 1024
-"""(source, kind) pairs that have been logged once; beyond it refusals are only counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ class Server:
         self._on_hello = on_hello
         self._held = 0
         self._pool = BufferPool()
-        self._noted: set[tuple[str, str]] = set()
+        self._once = OncePer()
         self._door: Door | None = None
 
     @property
@@ -205,11 +205,9 @@ class Server:
         return reply
 
     def _note(self, source: str | None, kind: str) -> None:
-        """Count a refusal; log it once per source and kind."""
+        """Count a refusal; log it once a day per source and kind."""
         self.refusals[kind] += 1
-        key = (source or "", kind)
-        if key not in self._noted and len(self._noted) < _MAX_NOTED:
-            self._noted.add(key)
+        if self._once.first(counted_source(source or ""), kind):
             _log.info("refused %s from %s (further ones are counted only)", kind, source or "an unknown address")
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from peer.observe.logs import LoopErrors, OncePer, RefusalLog, redact, set_up_logs
+from peer.observe.logs import MAX_A_DAY, LoopErrors, OncePer, RefusalLog, redact, set_up_logs
 from protocol.base.entropy import SeededEntropy
 from protocol.base.errors import Refusal, Refused
 from protocol.identity.admission import Authority, issue_token
@@ -120,14 +120,18 @@ def test_too_many_open_files_are_one_sentence_a_minute(
         assert others.pop() is context
 
 
-def test_once_for_each_source_and_kind() -> None:
-    once = OncePer(capacity=2)
+def test_once_a_day_for_each_source_and_kind_and_so_many_a_day(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1000.0]
+    monkeypatch.setattr("peer.observe.logs.time.monotonic", lambda: now[0])
+    once = OncePer(most=2)
     assert [once.first("a", "x"), once.first("a", "x"), once.first("a", "y")] == [True, False, True]
     assert once.counts == {"x": 2, "y": 1}
-    assert once.first("a", "x") is False  # still remembered, and now the most recent
-    assert once.first("b", "x") is True  # pushes out (a, y)
-    assert once.first("a", "x") is False
-    assert once.first("a", "y") is True
+    assert once.first("b", "x") is False  # enough for today
+    now[0] += 86_399
+    assert once.first("b", "x") is False
+    now[0] += 1
+    assert [once.first("b", "x"), once.first("a", "x"), once.first("a", "y")] == [True, True, False]
+    assert once.counts == {"x": 6, "y": 2}
 
 
 def test_refusals_are_logged_once_and_counted(caplog: pytest.LogCaptureFixture) -> None:
@@ -140,6 +144,19 @@ def test_refusals_are_logged_once_and_counted(caplog: pytest.LogCaptureFixture) 
     assert len(caplog.records) == 3
     assert "refused a message from 10.0.0.1:7: the bytes are not a well-formed message (header)" in caplog.text
     assert log.counts == {"MALFORMED": 6, "REPLAYED": 1}
+
+
+def test_a_stranger_with_many_addresses_is_one_source_and_many_strangers_do_not_fill_the_disk(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    log = RefusalLog(logging.getLogger("peer.test"))
+    for i in range(50):
+        log.refused(f"2001:db8:1:2::{i:x}", Refused(Refusal.MALFORMED))
+    assert len(caplog.records) == 1
+    for i in range(MAX_A_DAY + 50):
+        log.refused(f"2001:db8:2:{i:x}::1", Refused(Refusal.MALFORMED))
+    assert len(caplog.records) == MAX_A_DAY
+    assert log.counts == {"MALFORMED": MAX_A_DAY + 100}
 
 
 @pytest.mark.parametrize("form", ["plain", "json"])

@@ -322,6 +322,16 @@ async def test_connections_are_bounded_by_source(caplog: pytest.LogCaptureFixtur
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 
+async def test_addresses_of_one_network_are_one_source_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    server = Server(echo_length, hello)
+    for i in range(5):
+        server._note(f"2001:db8::{i}", "slow body")
+    server._note("2001:db8:0:1::1", "slow body")
+    assert server.refusals == {"slow body": 6}
+    assert len(caplog.records) == 2
+
+
 @pytest.mark.parametrize("length", [10, LARGE])
 async def test_our_own_bug_is_logged_and_answered(length: int, caplog: pytest.LogCaptureFixture) -> None:
     async def broken(body: Body, source: str) -> Answer:
