@@ -3,8 +3,8 @@
 Neighbours: ``peer.commands.run`` calls ``run_peer``; ``session`` is one stay in the network; ``peer.power`` says when
 to stay and when to be away.
 Invariants: whatever cannot work is found before the peer joins (one sentence each); a peer whose power gate is closed
-has no server, no node and no timer but the watch's, and still answers ``susurrus status``; on the way out the session
-ends first, then storage, then the home's lock.
+has no server, no node and no timer but the watch's, and still answers ``susurrus status``; a clock that is set back
+ends the stay, and the next one goes by it; on the way out the session ends first, then storage, then the home's lock.
 """
 
 import asyncio
@@ -37,12 +37,17 @@ from peer.session import Household, Session
 from peer.storage import Storage
 from protocol import reports
 from protocol.base.errors import ConfigurationError, PrivacyRefusal
+from protocol.base.limits import CLOCK_TOLERANCE_S
 from protocol.training.task import Task
 
 log = logging.getLogger("susurrus.daemon")
 
 FIRST_LOOK_S = 2.0
 """A sensor that takes longer does not keep the admin endpoint waiting: the peer is away until it has answered."""
+CLOCK_LOOK_S = 60.0
+"""How often the wall clock is compared with the peer's own."""
+CLOCK_LOOKS = 3
+"""Looks in a row that must find it set back: one that is set right again within minutes costs nothing."""
 
 
 @dataclass(slots=True)
@@ -87,6 +92,8 @@ class Daemon:
         self._stopping = False
         self._moved = asyncio.Event()
         """Something happened on which to stay or to leave."""
+        self._set_back = False
+        """The machine's clock was set back: the next stay begins by it."""
         self._error: BaseException | None = None
 
     @property
@@ -179,6 +186,7 @@ class Daemon:
             await show(session.board)
             if self._hooks.ready is not None:
                 self._hooks.ready(self)
+            session.spawn(self._watch_clock())
 
         while not self._stopping:
             if self.power.closed is not None:
@@ -187,12 +195,32 @@ class Daemon:
                 log.info("the power gate is closed: %s; away until it opens", self.power.closed)
                 await self._until(lambda: self._stopping or self.power.closed is None)
                 continue
+            if self._set_back:
+                self._set_back = False
+                self.clock.set()
             self.session = Session(house)
-            await self.session.run(
-                lambda: self._until(lambda: self._stopping or self.power.closed is not None), up, introduced
-            )
+            await self.session.run(lambda: self._until(self._done_here), up, introduced)
             introduced = None  # storage has it from now on
             admin.board = asleep
+
+    def _done_here(self) -> bool:
+        return self._stopping or self._set_back or self.power.closed is not None
+
+    async def _watch_clock(self) -> None:
+        """End the stay once the machine's clock has been set back for good: others refuse what is dated ahead."""
+        looks, ahead = 0, 0.0
+        while looks < CLOCK_LOOKS:
+            await asyncio.sleep(CLOCK_LOOK_S)
+            ahead = self.clock.ahead_s()
+            looks = looks + 1 if ahead > CLOCK_TOLERANCE_S and self._member(self.clock() - ahead) else 0
+        log.warning("this machine's clock was set back by %.0f s: leaving, to come back by the new time", ahead)
+        self._set_back = True
+        self._moved.set()
+
+    def _member(self, now: float) -> bool:
+        """Whether the membership has begun by then; a clock that says no is wrong itself, and nothing to follow."""
+        chain = self.home.chain
+        return chain is not None and chain.issued <= now + CLOCK_TOLERANCE_S
 
     async def _until(self, holds: Callable[[], bool]) -> None:
         while not holds():

@@ -46,11 +46,19 @@ class Clock:
     """Unix seconds that never go backwards: the wall clock at the start, the monotonic clock from there.
 
     When the two have drifted apart by over a second (suspend, the clock was set) the wall clock is taken up again, but
-    only forwards.
+    only forwards: what has been dated stays in order for a node.  Between two nodes ``set`` takes it up as it is.
     """
 
     def __init__(self) -> None:
+        self.set()
+
+    def set(self) -> None:
+        """Take up the wall clock, backwards too.  Never while a node runs."""
         self._offset = time.time() - time.monotonic()
+
+    def ahead_s(self) -> float:
+        """Seconds by which this clock is ahead of the wall clock: that was set back, or was wrong at the start."""
+        return self() - time.time()
 
     def __call__(self) -> float:
         """Now."""

@@ -1,6 +1,7 @@
 """One stay in the network: from listening to having left.
 
-Neighbours: ``peer.daemon`` composes one at every start and whenever the power gate opens; ``driver`` runs its node.
+Neighbours: ``peer.daemon`` composes one at every start, whenever the power gate opens and when the clock was set back;
+``driver`` runs its node.
 Invariants: made afresh from storage (keyring, incarnation, node), as at a start of the process; on the way out the node
 hands over what it holds, then the door closes; nothing of it runs afterwards.
 """

@@ -136,7 +136,8 @@ class LocalApplication:
         allowance = self._config.limits.rounds_per_hour
         if not allowance:
             return None
-        while self._contributed and self._contributed[0] < self._clock() - HOUR_S:
+        now = self._clock()
+        while self._contributed and not now - HOUR_S <= self._contributed[0] <= now:  # later: the clock was set back
             self._contributed.popleft()
         return "the hourly allowance of rounds is used up" if len(self._contributed) >= allowance else None
 

@@ -72,6 +72,11 @@ def test_configuration_errors_do_not_restart_for_ever() -> None:
     assert "RestartPreventExitStatus=2 3" in lines
 
 
+def test_the_clock_is_waited_for_where_something_sets_it() -> None:
+    (after,) = (line for line in UNIT.read_text().splitlines() if line.startswith("After="))
+    assert "time-sync.target" in after.partition("=")[2].split()
+
+
 class Service:
     """``susurrus-start`` as the unit runs it, with the ``susurrus`` of this checkout beside it."""
 

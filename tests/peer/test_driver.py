@@ -261,6 +261,11 @@ def test_the_clock_takes_up_the_wall_clock_after_a_suspend_and_never_goes_back(m
     assert pass_(5, 5) == pytest.approx(3616)
     assert pass_(1790, 0) == pytest.approx(3616)  # caught up, as good as
     assert pass_(20, 0) == pytest.approx(3625)  # and ahead again
+    assert clock.ahead_s() == pytest.approx(0, abs=1)
+    assert pass_(-600, 0) == pytest.approx(3625)
+    assert clock.ahead_s() == pytest.approx(600)
+    clock.set()
+    assert pass_(1, 1) == pytest.approx(3026, abs=0.1)
 
 
 # --- leaving ------------------------------------------------------------------------------------------------------

@@ -4,14 +4,17 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from peer import daemon as daemon_module
 from peer import session as session_module
 from peer.admin_client import ask
 from peer.config import parse_config
 from peer.daemon import Daemon, Hooks
+from peer.driver import Clock
 from peer.entropy import SystemEntropy
 from peer.home import Home, create_home, open_home, read_admin
 from peer.power.sensors import Reading
@@ -105,6 +108,40 @@ async def test_advertised_addresses_stay(home: Home, monkeypatch: pytest.MonkeyP
     await asyncio.sleep(0.2)
     assert running.daemon.driver.node.descriptor.addresses == ("peer.example:7",)
     assert not [event for event in posted if isinstance(event, AddressesChanged)]
+    assert await running.stop() == 0
+
+
+async def test_a_clock_that_is_set_back_for_good_ends_the_stay_and_the_next_one_goes_by_it(
+    home: Home, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    ahead, looks = [1800.0], [0]
+    monkeypatch.setattr(daemon_module, "CLOCK_LOOK_S", 0.01)
+    wall = SimpleNamespace(time=lambda: time.time() + ahead[0], monotonic=time.monotonic)
+    monkeypatch.setattr("peer.driver.time", wall)
+
+    def counted(clock: Clock, ahead_s: Callable[[Clock], float] = Clock.ahead_s) -> float:
+        looks[0] += 1
+        return ahead_s(clock)
+
+    monkeypatch.setattr(Clock, "ahead_s", counted)
+    running = Running(home, LISTEN)
+    await until(lambda: running.ups)
+    first = running.daemon.driver.node.descriptor
+    assert first.issued - time.time() > 1700
+    for harmless in (1800.0, 1740.0, -600.0):  # right; within what others bear; before the membership began
+        ahead[0], before = harmless, looks[0]
+        await until(lambda before=before: looks[0] > before + daemon_module.CLOCK_LOOKS + 1)
+        assert running.ups == 1
+    ahead[0] = 0.0
+    await until(lambda: running.ups == 2)
+    second = running.daemon.driver.node.descriptor
+    assert abs(second.issued - time.time()) < 60
+    assert second.supersedes(first)
+    assert second.addresses == first.addresses
+    assert caplog.text.count("this machine's clock was set back by 1800 s") == 1
+    before = looks[0]
+    await until(lambda: looks[0] > before + daemon_module.CLOCK_LOOKS + 1)
+    assert running.ups == 2
     assert await running.stop() == 0
 
 

@@ -160,6 +160,11 @@ def test_the_hourly_allowance_closes_the_gate_and_opens_it_again(tmp_path: Path,
     assert application.gate() is not None
     now.time += 3601
     assert application.gate() is None
+    for _ in range(2):
+        application.contributed()
+    assert application.gate() is not None
+    now.time -= 86_400  # the clock was set back, and the peer has begun anew: as after any restart
+    assert application.gate() is None
 
 
 def test_unreadable_records_are_named(tmp_path: Path, task: Task) -> None:
