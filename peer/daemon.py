@@ -114,7 +114,7 @@ class Daemon:
             recording=self._audit_dir is not None,
         )
         if introduced is not None:
-            await asyncio.to_thread(self.application.load, introduced)
+            await asyncio.to_thread(self.application.load, introduced, quotes=True)
         self.storage = await Storage.open(self.home.database)
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(self.storage.close)

@@ -3,7 +3,8 @@
 Neighbours: implements ``protocol.application.Application`` for ``protocol.node``; ``readers`` and ``trainer`` do the
 work, ``peer.driver`` calls ``load`` in a thread when a task is adopted, ``peer.config`` says what the user wants.
 Invariants: records are read once per task, outside the event loop; until they are, and wherever they cannot be, this
-peer has none; what cannot be read is said in one sentence and never half-used.
+peer has none; what cannot be read is said in one sentence and never half-used, and the sentence quotes no record unless
+a person has typed the command that asked for it.
 """
 
 import hashlib
@@ -59,10 +60,10 @@ class ContributionJob:
         return Contribution(made.values)
 
 
-def read_bound(task: Task, binding: DataBinding, *, labels: bool = True) -> Table:
+def read_bound(task: Task, binding: DataBinding, *, labels: bool = True, quotes: bool = True) -> Table:
     """The records of a task in a peer's own file, read as the configuration says; without ``labels``, ``y`` is zeros.
 
-    Raises ``ConfigurationError``.
+    Raises ``ConfigurationError``, which quotes values of the file only with ``quotes``.
     """
     features = binding.features or task.features
     if len(features) != len(task.features):
@@ -75,6 +76,7 @@ def read_bound(task: Task, binding: DataBinding, *, labels: bool = True) -> Tabl
         features=features,
         classes=task.classes or None,
         format=None if binding.format == "auto" else binding.format,
+        quotes=quotes,
     )
 
 
@@ -152,23 +154,25 @@ class LocalApplication:
         if self._config.limits.rounds_per_hour:
             self._contributed.append(self._clock())
 
-    def load(self, task: Task) -> None:
+    def load(self, task: Task, *, quotes: bool = False) -> None:
         """Read the records of a task and bind them.  Slow: call in a thread.  Raises ``ConfigurationError``.
 
-        Whatever else a stranger's task provokes in a model class of the user's own is one too, and ends no peer.
+        ``quotes``: its sentences may tell what a cell says, for a task that was introduced here; a stranger's would
+        choose which columns are shown.  Whatever else a stranger's task provokes in a model class of the user's own is
+        one too, and ends no peer.
         """
         try:
-            self._load(task)
+            self._load(task, quotes)
         except ConfigurationError:
             raise
         except Exception as error:  # its text may quote a record: the type must do
             raise ConfigurationError([f"{type(error).__name__} in model '{task.model}' or its records"]) from error
 
-    def _load(self, task: Task) -> None:
+    def _load(self, task: Task, quotes: bool) -> None:
         binding = self._config.data.get(task.schema)
         if binding is None:
             raise ConfigurationError([f"config.toml binds no data to the schema '{task.schema}' of task '{task.name}'"])
-        table = read_bound(task, binding)
+        table = read_bound(task, binding, quotes=quotes)
         model = model_for(task, self._config.models)
         learner = Learner(task, model, table.X, table.y, entropy=SeededEntropy(self._split_seed + task.schema.encode()))
         with self._lock:

@@ -121,14 +121,15 @@ def _check_finite(problems: "Problems", x: NDArray[np.float64]) -> None:
     bad = ~np.isfinite(x)
     if bad.any():
         for row, column in np.argwhere(bad)[:20].tolist():
-            problems.say(f"row {row + 1}, column {column + 1}: '{x[row, column]}' is not a finite number")
+            problems.say_cell(f"row {row + 1}, column {column + 1}", str(x[row, column]), "is not a finite number")
 
 
 def _targets(problems: "Problems", labels: "Labels", y: NDArray[Any]) -> NDArray[np.float64]:
     out = np.zeros(len(y), dtype=np.float64)
     for row, value in enumerate(y.tolist()):
+        text = str(int(value) if isinstance(value, bool) else value)
         try:
-            out[row] = labels.read(str(int(value) if isinstance(value, bool) else value))
+            out[row] = labels.read(text)
         except ValueError as error:
-            problems.say(f"row {row + 1}, array y: {error}")
+            problems.say_cell(f"row {row + 1}, array y", text, error)
     return out

@@ -4,7 +4,7 @@ Neighbours: ``peer.config`` says which file belongs to which schema; ``npz`` rea
 ``Table.X`` and ``Table.y``; the demo writes shards with ``write_csv`` and ``write_npz``.
 Invariants: no pickle; memory is bounded by ``MAX_CELLS`` whatever the file holds; every mistake in a file is a
 ``ConfigurationError`` whose sentences name the file, and the row (the line for text formats) and column where there is
-one.
+one; what a cell says is in them only where the caller wants it ``quoted``.
 """
 
 import csv
@@ -74,7 +74,7 @@ class Labels:
         value = number(text)
         if value is None or value not in self._numbers:
             shown = ", ".join(self.classes[:20]) + (", ..." if len(self.classes) > 20 else "")
-            raise ValueError(f"{quoted(text)} is not one of the classes {shown}")
+            raise ValueError(f"is not one of the classes {shown}")
         return self._numbers[value]
 
 
@@ -92,8 +92,10 @@ class NoLabels(Labels):
 class Problems:
     """Mistakes found in one file; stops the reading (by raising) when there are ``MAX_PROBLEMS``."""
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, *, quotes: bool = True) -> None:
+        """``quotes``: whether sentences may tell what a cell says."""
         self.path = str(path)
+        self.quotes = quotes
         self.found: list[str] = []
 
     def say(self, sentence: str) -> None:
@@ -102,6 +104,11 @@ class Problems:
         if len(self.found) == MAX_PROBLEMS:
             self.found.append(f"{self.path}: there may be more mistakes, the rest was not read")
             self.check()
+
+    def say_cell(self, where: str, cell: str, what: object) -> None:
+        """Note what is wrong with one cell."""
+        shown = f"{quoted(cell)} " if self.quotes and cell.strip() else ""
+        self.say(f"{where}: {shown}{what}")
 
     def fail(self, sentence: str) -> ConfigurationError:
         """The error to raise for a mistake after which nothing more can be read."""
@@ -120,6 +127,7 @@ def read_table(
     features: Sequence[str] | None = None,
     classes: Sequence[str] | None = None,
     format: str | None = None,
+    quotes: bool = True,
 ) -> Table:
     """The records of a file.
 
@@ -127,9 +135,10 @@ def read_table(
     to use, in order (None: all but the target); for the other formats their number must fit, and NPZ files that name
     their features are put in this order.  ``classes``: labels in order (None or empty: the target is a number).
     ``format``: ``csv``, ``npz`` (arrays ``X``, ``y``, perhaps ``features``) or ``libsvm``; None: by the file's ending.
-    Raises ``ConfigurationError`` with a sentence for every mistake.
+    ``quotes``: whether sentences may tell what a cell says.  Raises ``ConfigurationError`` with a sentence for every
+    mistake.
     """
-    problems = Problems(path)
+    problems = Problems(path, quotes=quotes)
     kind = format or FORMATS.get(Path(path).suffix.lower())
     if kind not in ("csv", "npz", "libsvm"):
         wanted = f"format '{format}' is not known" if format else "the file's ending does not tell its format"
@@ -196,9 +205,9 @@ def finite(text: str) -> float:
         value = float(text)
     except ValueError:
         empty = not text.strip()
-        raise ValueError("is empty, a number is needed" if empty else f"{quoted(text)} is not a number") from None
+        raise ValueError("is empty, a number is needed" if empty else "is not a number") from None
     if not math.isfinite(value):
-        raise ValueError(f"{quoted(text)} is not a finite number")
+        raise ValueError("is not a finite number")
     return value
 
 
@@ -321,10 +330,11 @@ def _read_csv(
             cells.extend([float(row[column]) for column in columns])
         except ValueError:
             _say_cells(problems, line, [(header[column], row[column]) for column in columns])
+        said = "" if goal is None else row[goal]
         try:
-            goals.append(0.0 if goal is None else labels.read(row[goal]))
+            goals.append(labels.read(said))
         except ValueError as error:
-            problems.say(f"row {line}, column '{target}': {error}")
+            problems.say_cell(f"row {line}, column '{target}'", said, error)
         if len(cells) > MAX_CELLS:
             raise problems.fail(f"has more than {MAX_CELLS} values, split it over several peers")
     problems.check()
@@ -340,7 +350,8 @@ def _read_csv(
 def _header(rows: Iterator[tuple[int, list[str]]], problems: Problems) -> list[str]:
     for _, row in rows:
         if len(row) == 1 and (";" in row[0] or "\t" in row[0]):
-            raise problems.fail(f"row 1 is one column, {quoted(row[0])}; commas must stand between the columns")
+            shown = f", {quoted(row[0])}" if problems.quotes else ""
+            raise problems.fail(f"row 1 is one column{shown}; commas must stand between the columns")
         return [cell.strip() for cell in row]
     raise problems.fail("is empty, a header row with the names of the columns is needed")
 
@@ -350,7 +361,7 @@ def _say_cells(problems: Problems, line: int, cells: list[tuple[str, str]]) -> N
         try:
             finite(cell)
         except ValueError as error:
-            problems.say(f"row {line}, column '{name}': {error}")
+            problems.say_cell(f"row {line}, column '{name}'", cell, error)
 
 
 def _say_infinite(file: TextIO, problems: Problems, header: list[str], columns: list[int]) -> None:
@@ -379,7 +390,7 @@ def _read_libsvm(
         try:
             goals.append(labels.read(tokens[0]))
         except ValueError as error:
-            problems.say(f"row {line}, label: {error}")
+            problems.say_cell(f"row {line}, label", tokens[0], error)
             goals.append(0.0)
         for token in tokens[1:]:
             index, colon, value = token.partition(":")
@@ -387,12 +398,12 @@ def _read_libsvm(
                 continue
             at = int(index) if index.isascii() and index.isdigit() and len(index) < 10 else 0
             if not colon or not last < at <= most:
-                problems.say(f"row {line}: {quoted(token)} must be index:value, indices growing, 1 to {most}")
+                problems.say_cell(f"row {line}", token, f"must be index:value, indices growing, 1 to {most}")
                 break
             try:
                 values.append(finite(value))
             except ValueError as error:
-                problems.say(f"row {line}, column {at}: {error}")
+                problems.say_cell(f"row {line}, column {at}", value, error)
                 break
             places.append(row)
             positions.append(at - 1)

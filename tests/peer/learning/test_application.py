@@ -175,6 +175,42 @@ def test_unreadable_records_are_named(tmp_path: Path, task: Task) -> None:
     assert application.freshness(task) is Freshness.NONE
 
 
+UNFIT: list[tuple[str, Any, list[str]]] = [
+    ("csv", "name,age,ill\nsecret,44,secret\n,nan,\n", ["row 2, column 'name': is", "row 2, column 'ill': is",
+     "row 3, column 'name': is", "row 3, column 'age': is", "row 3, column 'ill': is"]),
+    ("csv", "secret;44;secret\n", ["row 1 is one column; "]),
+    ("svm", "secret 1:secret\n1 1:1\na secret\n", ["row 1, label: is", "row 1, column 1: is", "row 2, label: is",
+     "row 3: must be index:value"]),
+    ("npz", (np.ones((2, 2)), np.array(["secret", "a"])), ["row 1, array y: is"]),
+    ("npz", (np.array([[1, np.inf]]), np.array(["a"])), ["row 1, column 2: is"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("ending", "content", "places"), UNFIT)
+def test_what_a_strangers_task_provokes_names_places_and_quotes_no_record(
+    tmp_path: Path, task: Task, ending: str, content: Any, places: list[str]
+) -> None:
+    file = tmp_path / f"records.{ending}"
+    if isinstance(content, str):
+        file.write_text(content)
+    else:
+        np.savez(file, X=content[0], y=content[1])
+    task = replace(
+        task, schema="heart", features=("name", "age"), target="ill", classes=("a", "b"), ranges=((0, 1),) * 2
+    )
+    config = Config(home=tmp_path, data={"heart": DataBinding("heart", file)})
+    application = LocalApplication(config, SeededEntropy("application"), b"peer", Now())
+    assert application.accepts(task, KEY.public_bytes) is None
+    said = []
+    for quotes in (False, True):
+        with pytest.raises(ConfigurationError) as caught:
+            application.load(task, quotes=quotes)
+        said.append(" ".join(caught.value.problems).replace(f"{file}: ", ""))
+    assert [place for place in places if place not in said[0]] == []
+    assert not {word for word in ("'secret'", "'inf'", "'nan'", "'44'") if word in said[0]}
+    assert "'secret'" in said[1] or "'inf'" in said[1] or "'secret;44;secret'" in said[1]
+
+
 def test_evaluation_needs_held_out_records(tmp_path: Path, task: Task) -> None:
     small, large = make(tmp_path, task, 3), None
     small.load(task)
