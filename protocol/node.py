@@ -263,7 +263,8 @@ class Node:
             case _:
                 # a model that is none was refused by its check: nothing has changed, gossip will ask somebody else
                 reason = error.reason if isinstance(error, Refused) else Refusal.MALFORMED
-                return [Report(reports.MessageRefused(self.peer, "model", reason, str(key[0])))]
+                refused = Report(reports.MessageRefused(self.peer, "model", reason, str(key[0])))
+                return [refused, *(self.tasks.not_restored(key[2]) if key[:2] == ("model", "restored") else [])]
 
     def _introduce(self, signed: SignedTask, state: bytes, now: float) -> list[Effect]:
         try:
@@ -272,7 +273,11 @@ class Node:
             return [Report(reports.MessageRefused(self.peer, "introduced task", refused.reason, refused.detail))]
         if entry.walks.newest is not None:
             return effects  # already under way: a lost walk is revived, not started twice
-        return [*effects, identify(entry.task, "introduced", m.Checkpoint(entry.task.id, 0, state))]
+        first = m.Checkpoint(entry.task.id, 0, state)
+        if entry.restoring:  # so it is under way, unless what was kept turns out to be no model
+            entry.introduced = first
+            return effects
+        return [*effects, identify(entry.task, "introduced", first)]
 
     def _stop(self, now: float) -> list[Effect]:
         self._stopping = True
@@ -368,6 +373,7 @@ class Node:
         for checkpoint in restored.checkpoints:
             entry = self.tasks.get(checkpoint.task)
             if entry is not None:
+                entry.restoring = True
                 effects.append(identify(entry.task, "restored", checkpoint))
         for descriptor in restored.descriptors:
             effects += self.membership.found(descriptor, now)

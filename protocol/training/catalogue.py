@@ -47,6 +47,10 @@ class Entry:
     walks: Walks
     asked: tuple[PeerId, Head] | None = None
     """Whom this peer has asked for a newer model, and what was announced."""
+    restoring: bool = False
+    """The model of before a restart is yet to be checked and hashed."""
+    introduced: Checkpoint | None = None
+    """A first model that waits for that one: it is needed only if that one is none."""
 
     @property
     def task(self) -> Task:
@@ -254,12 +258,20 @@ class Catalogue:
         model = Model(checkpoint, digest, walk, lineage)
         match purpose:
             case "introduced":
-                return entry.walks.introduce(model, now)
+                # a newer one may have come meanwhile: its walks are not started twice
+                return entry.walks.introduce(model, now) if entry.walks.newest is None else []
             case "restored":
+                entry.restoring, entry.introduced = False, None
                 entry.walks.restore(model)
                 return []
             case _:
                 return entry.walks.offer_model(model, now)
+
+    def not_restored(self, task: TaskId) -> list[Effect]:
+        """The model of before a restart was none: one that was introduced meanwhile is needed after all."""
+        entry = self._entries[task]
+        first, entry.restoring, entry.introduced = entry.introduced, False, None
+        return [] if first is None else [identify(entry.task, "introduced", first)]
 
 
 def identify(task: Task, purpose: str, checkpoint: Checkpoint, walk: int = 0, lineage: Lineage | None = None) -> Effect:

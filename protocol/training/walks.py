@@ -95,8 +95,9 @@ class Walks:
     # --- models -----------------------------------------------------------------------------------------------
 
     def restore(self, model: Model) -> None:
-        """Take up the model that this peer held before a restart."""
-        self.newest = model
+        """Take up the model that this peer held before a restart, unless a newer one has come meanwhile."""
+        if self.newest is None or model.checkpoint.age > self.newest.checkpoint.age:
+            self.newest = model
 
     def offer_model(self, model: Model, now: float) -> list[Effect]:
         """Hold ``model`` if it is newer than what is held."""

@@ -519,6 +519,50 @@ def test_what_was_restored_is_there_and_what_was_under_way_is_not() -> None:
     assert desk.node.rounds._taken == {round_id: NOW + 60}
 
 
+def held_age(desk: Desk) -> int:
+    entry = desk.node.tasks.get(TASK.id)
+    assert entry is not None
+    assert entry.walks.newest is not None
+    return entry.walks.newest.checkpoint.age
+
+
+def introduced_while_restoring(desk: Desk, kept: m.Checkpoint) -> list[Effect]:
+    """A restart of a peer with a kept model and ``--task``: nothing is worked on before the task is introduced."""
+    restoring = desk.start(Restored(4, (desk.signed(TASK),), (kept,), descriptors=tuple(desk.others)))
+    state = initial_state(TASK, np.zeros(TASK.dimension, np.float32))
+    introducing = desk.do(TaskIntroduced(desk.signed(TASK), state))
+    # the larger of two models may be hashed last, in whatever order they were begun
+    return desk.work([*introducing, *restoring])
+
+
+def test_nothing_is_introduced_while_a_kept_model_is_being_checked() -> None:
+    desk = Desk()
+    effects = introduced_while_restoring(desk, checkpoint(7))
+    assert not told(effects, reports.WalkStarted)
+    assert not said(effects, m.Offer)
+    assert held_age(desk) == 7
+
+
+def test_a_kept_model_that_is_none_is_begun_anew() -> None:
+    desk = Desk()
+    effects = introduced_while_restoring(desk, replace(checkpoint(7), state=b"damaged"))
+    assert told(effects, reports.MessageRefused)
+    assert told(effects, reports.WalkStarted)
+    assert [offer.age for offer in said(effects, m.Offer)] == [0]
+
+
+@pytest.mark.parametrize("kept", [(checkpoint(7),), ()])
+def test_a_newer_model_that_comes_meanwhile_stays(kept: tuple[m.Checkpoint, ...]) -> None:
+    desk = Desk()
+    late = desk.start(Restored(4, (desk.signed(TASK),), kept, descriptors=tuple(desk.others)))
+    late += desk.do(TaskIntroduced(desk.signed(TASK), initial_state(TASK, np.zeros(TASK.dimension, np.float32))))
+    assert said(desk.hear(gossip(head(9))), m.ModelRequest)
+    desk.work(desk.hear(m.ModelReply(checkpoint(9))))
+    assert held_age(desk) == 9
+    assert not told(desk.work(late), reports.WalkStarted)
+    assert held_age(desk) == 9
+
+
 def test_a_model_of_a_task_that_is_gone_is_not_restored() -> None:
     desk = Desk()
     assert desk.work(desk.start(Restored(2, (), (checkpoint(7),)))) is not None
