@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from peer.audit.recording import Recorder
 from peer.config import Config
 from peer.driver import Clock, Driver
+from peer.errors import StorageError
 from peer.home import Home
 from peer.learning.application import LocalApplication
 from peer.learning.models import model_for
@@ -80,6 +81,8 @@ class Session:
     def __init__(self, household: Household) -> None:
         self._house = household
         self._failed = False
+        self._unsaved = False
+        """It has been said that the members cannot be saved."""
         self._background: set[asyncio.Task[None]] = set()
         self._evaluating: set[TaskId] = set()
         self._former: list[str] = []
@@ -279,7 +282,13 @@ class Session:
         known = self.driver.node.membership.descriptors_to_save()
         if not known:  # cut off: those of before are where it will go on
             return
-        await self._house.storage.save_descriptors([descriptor.raw for descriptor in known])
+        try:
+            await self._house.storage.save_descriptors([descriptor.raw for descriptor in known])
+            self._unsaved = False
+        except StorageError as error:  # others will tell them again: nothing to end for, nor to leave without a word
+            if not self._unsaved:
+                log.error("%s; where other peers are is not kept meanwhile", error)
+            self._unsaved = True
 
     async def _watch_addresses(self, port: int, client: Client) -> None:
         """Notice that this machine is somewhere else now, also after it was asleep."""
