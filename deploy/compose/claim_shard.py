@@ -1,7 +1,8 @@
 """The peer service of docker-compose.yml: claims a shard by an exclusive lock and becomes ``susurrus run`` in its home.
 
 Replicas of a service have no number.  So each takes the first shard whose lock nobody holds, and keeps its home beside
-the lock: a container that is replaced goes on where one before it has stopped, and two never share a home.
+the lock: a container that is replaced goes on where one before it has stopped, and two never share a home.  A home that
+is there already renews its membership with the token of now, which ``make_network.py`` replaces in time.
 
 Neighbours: ``make_network.py`` has made token, task and shards; ``susurrus init`` and ``susurrus run`` do the rest.
 Invariants: the lock is inherited by ``susurrus run``, which takes this process's place (and its process id, so that it
@@ -34,6 +35,8 @@ def main() -> None:
     if not home.exists():
         data = own or str(SHARDS / f"{name}.csv")
         make(home, data, os.environ.get("DATA_SCHEMA") or os.environ.get("DATASET", "digits"))
+    elif TOKEN.exists():
+        renew(home)
     LINK.unlink(missing_ok=True)
     LINK.symlink_to(home)
     task, audit = os.environ.get("TASK_FILE", "/join/task.toml"), os.environ.get("AUDIT")
@@ -63,6 +66,15 @@ def make(home: Path, data: str, schema: str) -> None:
     done = subprocess.run(command, stdout=subprocess.DEVNULL, check=False)  # noqa: S603  (our own words)
     if done.returncode:
         sys.exit(done.returncode)
+
+
+def renew(home: Path) -> None:
+    """Membership for as long as the token of now.  Whether what there is suffices is for the peer itself to say."""
+    command = ["susurrus", "init", "--home", str(home), "--renew", "--token-file", str(TOKEN)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  (our own words)
+    if done.returncode:
+        said = "the token was not accepted; going on with the membership that there is"
+        print(f"{done.stderr}peer: {said}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from peer.transport.server import Server
 from protocol.base.errors import ConfigurationError, PrivacyRefusal
 from protocol.base.ids import RoundId
 from protocol.effects import PersistRound, Send
-from protocol.events import Stopping, TimePassed
+from protocol.events import TimePassed
 from protocol.identity.keys import SigningKey
 from protocol.node import Node
 from protocol.training import catalogue
