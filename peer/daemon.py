@@ -4,11 +4,13 @@ Neighbours: ``peer.commands.run`` calls ``run_peer``; ``session`` is one stay in
 to stay and when to be away.
 Invariants: whatever cannot work is found before the peer joins (one sentence each); a peer whose power gate is closed
 has no server, no node and no timer but the watch's, and still answers ``susurrus status``; a clock that is set back
-ends the stay, and the next one goes by it; on the way out the session ends first, then storage, then the home's lock.
+ends the stay, and the next one goes by it; signals are heard from the first moment to the last; on the way out the
+session ends first, then storage, then the home's lock, and whatever may take long by then is not waited for.
 """
 
 import asyncio
 import contextlib
+import functools
 import logging
 import os
 import signal
@@ -35,6 +37,7 @@ from peer.power.wakelock import WakeLock
 from peer.power.watch import PowerWatch
 from peer.session import Household, Session
 from peer.storage import Storage
+from peer.threads import LooseThreads
 from protocol import reports
 from protocol.base.errors import ConfigurationError, PrivacyRefusal
 from protocol.base.limits import CLOCK_TOLERANCE_S
@@ -89,6 +92,7 @@ class Daemon:
         self._entropy = SystemEntropy()
         self._sensor = choose(config.power.sensor)
         self.power = PowerWatch(config.power, self._sensor, self._gate_moved)
+        self._aside = LooseThreads(1, "records")
         self._stopping = False
         self._moved = asyncio.Event()
         """Something happened on which to stay or to leave."""
@@ -105,6 +109,13 @@ class Daemon:
     async def run(self, task_file: Path | None) -> int:
         """See ``run_peer``."""
         asyncio.get_running_loop().set_exception_handler(LoopErrors())
+        with self._signals(), lifeline.watched(lifeline.inherited(), self.stop):
+            await self._run(task_file)
+        if self._error is not None:
+            raise self._error
+        return 0
+
+    async def _run(self, task_file: Path | None) -> None:
         introduced = self._read_task(task_file) if task_file is not None else None
         self.application = LocalApplication(
             self.config,
@@ -114,7 +125,9 @@ class Daemon:
             recording=self._audit_dir is not None,
         )
         if introduced is not None:
-            await asyncio.to_thread(self.application.load, introduced, quotes=True)
+            await self._load(introduced)
+        if self._stopping:
+            return
         self.storage = await Storage.open(self.home.database)
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(self.storage.close)
@@ -124,9 +137,6 @@ class Daemon:
                 stack.callback(recorder.close)
             self.observer = Observer(self.storage, recorder)
             await self._live(stack, self._household(recorder), introduced)
-        if self._error is not None:
-            raise self._error
-        return 0
 
     # --- what must be right before joining --------------------------------------------------------------------
 
@@ -141,6 +151,7 @@ class Daemon:
             entropy=self._entropy,
             storage=self.storage,
             application=self.application,
+            aside=self._aside,
             observer=self.observer,
             tallies=Tallies(),
             recorder=recorder,
@@ -162,12 +173,19 @@ class Daemon:
             raise ConfigurationError([f"this peer itself would not take part in {file}: {refused}"])
         return task
 
+    async def _load(self, task: Task) -> None:
+        """Read the records of a task of one's own, or give it up when told to stop."""
+        load = functools.partial(self.application.load, task, quotes=True)
+        loading = asyncio.get_running_loop().run_in_executor(self._aside, load)
+        loading.add_done_callback(lambda _: self._moved.set())
+        await self._until(lambda: self._stopping or loading.done())
+        if not loading.cancel():
+            loading.result()
+
     # --- staying and being away -------------------------------------------------------------------------------
 
     async def _live(self, stack: contextlib.AsyncExitStack, house: Household, introduced: Task | None) -> None:
         """In the network while the gate is open, asleep while it is closed, until something ends it."""
-        stack.enter_context(self._signals())
-        stack.enter_context(lifeline.watched(lifeline.inherited(), self.stop))
         await stack.enter_async_context(self._watching())
         asleep = SleepingBoard(
             self.home.signing_key.peer_id, house.chain.network, self.observer, self.application, self.storage,

@@ -262,7 +262,7 @@ class Driver:
             self._timer = asyncio.get_running_loop().call_later(delay + 1e-4, self.post, TimePassed())
 
     async def in_thread(self, function: Callable[..., Any], *args: Any) -> Any:
-        """Run something slow that is not the node's (reading records, evaluating) in the same threads."""
+        """Run something slow that is not the node's (sealing, opening) in the same threads."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, function, *args)
 
     # --- sending ----------------------------------------------------------------------------------------------

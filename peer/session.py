@@ -10,7 +10,9 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable
+from concurrent.futures import Executor
 from dataclasses import dataclass
+from typing import Any
 
 from peer.audit.recording import Recorder
 from peer.config import Config
@@ -65,6 +67,8 @@ class Household:
     entropy: Entropy
     storage: Storage
     application: LocalApplication
+    aside: Executor
+    """For whatever works on all records: it is slow, and nothing waits for it."""
     observer: Observer
     tallies: Tallies
     recorder: Recorder | None
@@ -248,7 +252,7 @@ class Session:
     async def _load(self, task: Task) -> None:
         application = self._house.application
         try:
-            await self.driver.in_thread(application.load, task)
+            await self._aside(application.load, task)
         except ConfigurationError as error:
             sentence = "; ".join(error.problems)
             self.board.data_problems[task.id] = sentence
@@ -265,13 +269,16 @@ class Session:
         entry = self.driver.node.tasks.get(task_id)
         while entry is not None and entry.walks.newest is not None:
             checkpoint = entry.walks.newest.checkpoint
-            figures = await self.driver.in_thread(self._house.application.evaluate, entry.task, checkpoint)
+            figures = await self._aside(self._house.application.evaluate, entry.task, checkpoint)
             if figures is not None:
                 self.board.evaluations[task_id] = Evaluation(checkpoint.age, figures[0], figures[1])
             await asyncio.sleep(1.0)
             if entry.walks.newest.checkpoint.age == checkpoint.age:
                 break
         self._evaluating.discard(task_id)
+
+    async def _aside(self, function: Callable[..., Any], *args: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._house.aside, function, *args)
 
     async def _save_members(self) -> None:
         while True:

@@ -20,6 +20,9 @@ from peer.home import KEY, Home, open_home, require_home
 from protocol.base.errors import ConfigurationError, Refusal, Refused
 from protocol.base.printing import date
 
+MOST_LOOKUPS = 16
+"""Names that are looked up at once."""
+
 
 def run(
     context: typer.Context,
@@ -113,10 +116,17 @@ def _check_kem(config: Config) -> None:
 
 def _run_loop(work: Coroutine[Any, Any, int]) -> int:
     """Run the event loop; the faster one where it is installed (``pip install susurrus[fast]``)."""
+    from peer.threads import LooseThreads
+
+    async def loosely() -> int:
+        # a lookup may hang for half a minute: neither the loop's end nor the process's is to wait for it
+        asyncio.get_running_loop().set_default_executor(LooseThreads(MOST_LOOKUPS, "lookup"))
+        return await work
+
     try:
         import uvloop
     except ImportError:
         run_with: Callable[[Coroutine[Any, Any, int]], int] = asyncio.run
     else:
         run_with = uvloop.run
-    return run_with(work)  # out here, so that no traceback begins with the missing uvloop
+    return run_with(loosely())  # out here, so that no traceback begins with the missing uvloop
