@@ -1,10 +1,11 @@
 """The user's side of a running peer: which tasks it agrees to, and contributions from its own records.
 
 Neighbours: implements ``protocol.application.Application`` for ``protocol.node``; ``readers`` and ``trainer`` do the
-work, ``peer.driver`` calls ``load`` in a thread when a task is adopted, ``peer.config`` says what the user wants.
-Invariants: records are read once per task, outside the event loop; until they are, and wherever they cannot be, this
-peer has none; what cannot be read is said in one sentence and never half-used, and the sentence quotes no record unless
-a person has typed the command that asked for it.
+work, ``peer.session`` calls ``load`` in a thread when a task is adopted, ``peer.config`` says what the user wants.
+Invariants: records are read once, outside the event loop, for all tasks that take the same columns in the same ranges,
+and held once for all of them; until they are, and wherever they cannot be, this peer has none; what cannot be read is
+said in one sentence and never half-used, and the sentence quotes no record unless a person has typed the command that
+asked for it.
 """
 
 import hashlib
@@ -18,7 +19,7 @@ from peer.config import Config, DataBinding
 from peer.config_schema import ANYBODY
 from peer.learning.models import model_for
 from peer.learning.readers import Table, read_table
-from peer.learning.trainer import Learner
+from peer.learning.trainer import Learner, taken
 from protocol.application import Contribution, Freshness
 from protocol.base.entropy import Entropy, SeededEntropy
 from protocol.base.errors import ConfigurationError
@@ -155,7 +156,8 @@ class LocalApplication:
             self._contributed.append(self._clock())
 
     def load(self, task: Task, *, quotes: bool = False) -> None:
-        """Read the records of a task and bind them.  Slow: call in a thread.  Raises ``ConfigurationError``.
+        """Bind the records of a task, read if they have not been.  Slow: call in a thread.  Raises
+        ``ConfigurationError``.
 
         ``quotes``: its sentences may tell what a cell says, for a task that was introduced here; a stranger's would
         choose which columns are shown.  Whatever else a stranger's task provokes in a model class of the user's own is
@@ -172,9 +174,15 @@ class LocalApplication:
         binding = self._config.data.get(task.schema)
         if binding is None:
             raise ConfigurationError([f"config.toml binds no data to the schema '{task.schema}' of task '{task.name}'"])
-        table = read_bound(task, binding, quotes=quotes)
         model = model_for(task, self._config.models)
-        learner = Learner(task, model, table.X, table.y, entropy=SeededEntropy(self._split_seed + task.schema.encode()))
+        with self._lock:
+            held = next((held for held in self._learners.values() if taken(held.task) == taken(task)), None)
+        if held is not None:
+            learner = held.also(task, model)
+        else:
+            table = read_bound(task, binding, quotes=quotes)
+            split = SeededEntropy(self._split_seed + task.schema.encode())
+            learner = Learner(task, model, table.X, table.y, entropy=split)
         with self._lock:
             self._learners[task.id] = learner
 

@@ -8,6 +8,7 @@ not change after it is made, so its methods may run in several threads at once.
 """
 
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import dataclass, field
 from typing import Any, assert_never
 
@@ -59,6 +60,12 @@ class Learner:
         features, targets = prepare(task, X, y)
         self._test_x, self._test_y = features[order[:held]], targets[order[:held]]
         self._train_x, self._train_y = features[order[held:]], targets[order[held:]]
+
+    def also(self, task: Task, model: Model) -> "Learner":
+        """The same records in memory, split alike, bound to another task that has the same ``taken``."""
+        other = copy(self)
+        other.task, other.model = task, model
+        return other
 
     @property
     def training_records(self) -> int:
@@ -129,6 +136,11 @@ def draw_sample(records: int, batch: int, rng: np.random.Generator) -> NDArray[n
 def generator(entropy: Entropy) -> np.random.Generator:
     """A numpy generator with 256 bits of seed from the entropy port."""
     return np.random.Generator(np.random.PCG64DXSM(int.from_bytes(entropy.token(32), "little")))
+
+
+def taken(task: Task) -> tuple[Any, ...]:
+    """All that decides what becomes of a peer's records: tasks with the same may share them."""
+    return task.schema, task.features, task.ranges, task.target, task.classes, task.target_range
 
 
 def prepare(task: Task, X: NDArray[np.floating], y: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[Any]]:

@@ -9,10 +9,13 @@ import numpy as np
 import pytest
 
 from peer.config import Config, DataBinding, Limits
+from peer.learning import application as application_module
 from peer.learning.application import LocalApplication
+from peer.learning.datasets import Schema
 from peer.learning.models import Floats, Params, Softmax
 from peer.learning.readers import write_npz
 from peer.learning.taskfile import task_for_dataset
+from peer.learning.trainer import taken
 from protocol.aggregation.machine import RoundMachine
 from protocol.aggregation.phases import DeclineReason
 from protocol.application import Freshness, sections_of
@@ -167,6 +170,52 @@ def test_the_hourly_allowance_closes_the_gate_and_opens_it_again(tmp_path: Path,
     assert application.gate() is None
 
 
+@pytest.fixture
+def readings(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Files that were read, one entry for each time."""
+    seen: list[Path] = []
+    read = application_module.read_table
+
+    def noted(path: Path, **how: Any) -> Any:
+        seen.append(path)
+        return read(path, **how)
+
+    monkeypatch.setattr(application_module, "read_table", noted)
+    return seen
+
+
+def test_records_are_read_once_also_when_a_peer_comes_back(tmp_path: Path, task: Task, readings: list[Path]) -> None:
+    application = make(tmp_path, task, 20)
+    (tmp_path / "shard.npz").rename(tmp_path / "elsewhere")
+    with pytest.raises(ConfigurationError):
+        application.load(task)
+    (tmp_path / "elsewhere").rename(tmp_path / "shard.npz")  # what could not be read is tried again
+    for _ in range(3):
+        application.load(task)
+    assert len(readings) == 2
+
+
+def test_tasks_that_take_the_same_of_the_records_share_them(tmp_path: Path, task: Task, readings: list[Path]) -> None:
+    application = make(tmp_path, task, 50)
+    longer = replace(task, steps=task.steps + 1, model="svm", batch_per_peer=7)
+    wider = replace(task, ranges=((0.0, 20.0), *task.ranges[1:]))
+    for each in (task, longer, wider):
+        application.load(each)
+    assert len(readings) == 2
+    first, second, third = (application._learners[each.id] for each in (task, longer, wider))
+    assert np.shares_memory(first._train_x, second._train_x)
+    assert np.shares_memory(first._test_x, second._test_x)
+    assert not np.shares_memory(first._train_x, third._train_x)
+    made = application.contribution_job(longer, RoundKind.GRADIENT, checkpoint(longer)).run()
+    assert float(made.values[1][0]) == 7
+    assert application.evaluate(longer, checkpoint(longer)) != application.evaluate(task, checkpoint(task))
+
+
+@pytest.mark.parametrize("name", ["schema", "features", "target", "classes", "ranges", "target_range"])
+def test_tasks_that_take_something_else_share_nothing(task: Task, name: str) -> None:
+    assert taken(replace(task, **{name: getattr(task, name)[1:]})) != taken(task)
+
+
 def test_unreadable_records_are_named(tmp_path: Path, task: Task) -> None:
     application = make(tmp_path, task, 10)
     (tmp_path / "shard.npz").write_bytes(b"not an archive")
@@ -188,16 +237,15 @@ UNFIT: list[tuple[str, Any, list[str]]] = [
 
 @pytest.mark.parametrize(("ending", "content", "places"), UNFIT)
 def test_what_a_strangers_task_provokes_names_places_and_quotes_no_record(
-    tmp_path: Path, task: Task, ending: str, content: Any, places: list[str]
+    tmp_path: Path, ending: str, content: Any, places: list[str]
 ) -> None:
     file = tmp_path / f"records.{ending}"
     if isinstance(content, str):
         file.write_text(content)
     else:
         np.savez(file, X=content[0], y=content[1])
-    task = replace(
-        task, schema="heart", features=("name", "age"), target="ill", classes=("a", "b"), ranges=((0, 1),) * 2
-    )
+    heart = Schema("heart", ("name", "age"), "ill", ("a", "b"), ((0.0, 1.0), (0.0, 1.0)), (0.0, 0.0))
+    task = task_for_dataset(heart)
     config = Config(home=tmp_path, data={"heart": DataBinding("heart", file)})
     application = LocalApplication(config, SeededEntropy("application"), b"peer", Now())
     assert application.accepts(task, KEY.public_bytes) is None
