@@ -110,3 +110,10 @@ def test_a_token_that_is_of_no_use_leaves_the_membership_that_there_is(
         said = capfd.readouterr().err
         assert ("going on with the membership that there is" in said) is (tmp_path / "token").exists()
         assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("file", ["docker-compose.yml", "deploy/compose/own-data.yml"])
+def test_a_signal_reaches_a_container_before_its_peer_asks_for_any(file: str) -> None:
+    """Process 1 hears no signal by default: what all services of a file have in common says that it is another."""
+    common = (ROOT / file).read_text().partition("\nservices:")[0]
+    assert "\n  init: true" in common
