@@ -22,23 +22,23 @@ def homes(tmp_path: Path) -> Iterator[Homes]:
 
 def test_three_homes_wait_train_stop_and_come_back(homes: Homes, tmp_path: Path) -> None:
     homes.start(1)
-    homes.start(0, "--task", task_file(tmp_path, 150))
+    homes.start(0, "--task", task_file(tmp_path, 300))
     until(lambda: homes.status(0).get("waiting") == "waiting for 1 more peers", "says for whom it waits")
     assert "waiting for 1 more peers" in homes.log(0)
     homes.start(2)
     for i in range(3):
-        until(lambda i=i: homes.status(i)["age"] == 150, f"peer {i} has the last model")
-        final = until(lambda i=i: homes.status(i) if homes.status(i)["evaluated_age"] == 150 else None, "evaluated")
+        until(lambda i=i: homes.status(i)["age"] == 300, f"peer {i} has the last model")
+        final = until(lambda i=i: homes.status(i) if homes.status(i)["evaluated_age"] == 300 else None, "evaluated")
         assert final["accuracy"] > 0.85
     before = homes.status(2)
     assert homes.stop(2) == 0
     homes.start(2)
-    again = until(lambda: homes.status(2) if homes.status(2)["age"] == 150 else None, "the model survives a restart")
+    again = until(lambda: homes.status(2) if homes.status(2)["age"] == 300 else None, "the model survives a restart")
     assert again["peer"] == before["peer"]
     assert again["contributions"] == before["contributions"]
     homes.stop(1, signal.SIGKILL)
     homes.start(1)
-    until(lambda: homes.status(1)["age"] == 150, "and a SIGKILL")
+    until(lambda: homes.status(1)["age"] == 300, "and a SIGKILL")
     for i in range(3):
         assert homes.stop(i) == 0
         assert "Traceback" not in homes.log(i)
