@@ -11,9 +11,11 @@ from protocol.application import Freshness
 from protocol.base.entropy import SeededEntropy
 from protocol.base.ids import Digest, Lineage, RoundId
 from protocol.base.limits import MAX_BUDGET_S, MAX_ROUNDS_AT_ONCE
+from protocol.base.settings import WAN
 from protocol.effects import Effect, Send
 from protocol.events import MessageReceived, Stopping
 from protocol.training.task import Task
+from protocol.training.walks import Walks
 from protocol.wire import messages as m
 from tests.protocol.checks import check_all, ended, newest_age, published
 from tests.protocol.world import Fate, Peer, World, make_task
@@ -181,8 +183,12 @@ def test_a_lost_walk_is_revived_and_does_not_multiply(seed: int) -> None:
     assert extra <= 10, f"seed {seed}: {extra} rounds beyond the task's steps: a walk has multiplied"
 
 
-def test_the_time_to_a_revival_does_not_grow_with_the_network() -> None:
-    """Everybody draws a waiting time of mean size x time-out: together they revive at one per time-out."""
+def test_the_time_to_a_revival_does_not_grow_with_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everybody draws a waiting time of mean size x time-out: together they revive at one per time-out.
+
+    So it is where nobody is left who knows who held the walk.
+    """
+    monkeypatch.setattr(Walks, "_look_after", lambda *_: None)
     for size in (5, 16):
         delays = []
         for seed in range(6):
@@ -195,6 +201,21 @@ def test_the_time_to_a_revival_does_not_grow_with_the_network() -> None:
         timeout = world.settings.revive_timeout_s
         assert min(delays) >= timeout * 0.9
         assert sum(delays) / len(delays) <= 4 * timeout, f"{size} peers: {delays}"
+
+
+def test_those_who_know_of_a_failed_root_revive_its_walk_before_anybody_misses_it() -> None:
+    delays = []
+    for seed in range(6):
+        world = World(16, f"known {seed}", settings=WAN, recording=False)
+        task = make_task(steps=500, cohort=5)
+        begin(world, task)
+        world.kill(running_root(world, task))
+        lost = world.now
+        world.run(600.0, lambda world=world: bool(revivals(world)))
+        delays.append(revivals(world)[0] - lost)
+        age = max(newest_age(p, task) for p in world.peers if p.node is not None)
+        assert world.run(60.0, all_at(world, task, age + 5))
+    assert sum(delays) / len(delays) <= WAN.revive_timeout_s / 2, delays
 
 
 def revivals(world: World) -> list[float]:
