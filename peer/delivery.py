@@ -121,12 +121,14 @@ class Delivery:
         envelope = seal() if size <= INLINE_BYTES else await self.in_thread(seal)
         problem = Unreachable("nowhere", "the peer's descriptor names no address")
         elsewhere: int | None = None
-        last = self.answering.pop(to.peer, None)
+        last = self.answering.get(to.peer)
         for address in sorted(to.addresses, key=lambda address: address != last):
             try:
                 answer = await self.client.post(address, ENVELOPE_PATH, envelope, ttl_s)
             except Unreachable as error:
                 problem = error
+                if address == last:
+                    self.answering.pop(to.peer, None)
                 continue
             if answer.status not in SOMEBODY_ELSE:
                 if len(self.answering) >= MAX_INTRODUCED:

@@ -163,14 +163,16 @@ class Session:
         """The port in use; where the system chooses, the one of before if it can be had."""
         storage = self._house.storage
         host, port = self._house.config.listen_address
-        remembered = await storage.listen_port() if port == 0 else None
+        known = await storage.listen_port()
+        remembered = known if port == 0 else None
         try:
             bound = await server.start(host, remembered or port)
         except ConfigurationError:
             if remembered is None:
                 raise
             bound = await server.start(host, 0)  # somebody else has taken the port of before: any other will do
-        await storage.save_listen_port(bound)
+        if bound != known:  # nothing new to a disk that may be full
+            await storage.save_listen_port(bound)
         return bound
 
     def _addresses(self, port: int) -> tuple[str, ...]:

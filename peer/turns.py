@@ -76,6 +76,8 @@ class _Peer:
     """Messages to one peer."""
 
     turns: Budget
+    large: Budget
+    """All turns but one: large messages that wait for bytes leave it to small ones."""
     bytes: Budget
     messages: int = 0
     """Under way or waiting."""
@@ -86,7 +88,7 @@ class Turns:
     """The turns of all messages that leave one peer."""
 
     at_once: int = 4
-    """Messages to one peer that are under way at the same time."""
+    """Messages to one peer that are under way at the same time, large ones one less."""
     bytes_to_one: int = MAX_BODY
     """Of large messages to one peer."""
     bytes_in_all: int = 4 * MAX_BODY
@@ -114,7 +116,9 @@ class Turns:
         """
         peer = self._peers.get(to)
         if peer is None:
-            peer = self._peers[to] = _Peer(Budget(self.at_once), Budget(self.bytes_to_one))
+            peer = self._peers[to] = _Peer(
+                Budget(self.at_once), Budget(max(1, self.at_once - 1)), Budget(self.bytes_to_one)
+            )
         if peer.messages >= self.most_to_one:
             raise Unreachable("the peer", "too many messages wait for it already")
         peer.messages += 1
@@ -125,7 +129,13 @@ class Turns:
                 async with peer.turns.hold(1, end):
                     yield max(end - time(), LEAST_S)
             else:
-                async with peer.bytes.hold(size, end), peer.turns.hold(1, end), self._bytes.hold(size, end):
+                # in this order: whoever waits for bytes has no turn yet
+                async with (
+                    peer.bytes.hold(size, end),
+                    peer.large.hold(1, end),
+                    self._bytes.hold(size, end),
+                    peer.turns.hold(1, end),
+                ):
                     yield max(end - time(), LEAST_S)
         except TimeoutError as error:
             raise Unreachable("the peer", f"its turn did not come within {timeout_s:g} s") from error

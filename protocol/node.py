@@ -197,7 +197,7 @@ class Node:
                 return self._walk(sender, message, now)
             case m.WalkAck():
                 companions, entries = self.membership.companions, self.tasks.entries()
-                return [e for entry in entries for e in entry.walks.on_ack(sender.peer, message, companions, now)]
+                return [e for entry in entries for e in entry.walks.on_ack(sender, message, companions, now)]
 
     def _gossiped(self, sender: Descriptor, message: m.Gossip | m.GossipReply, now: float) -> list[Effect]:
         effects = self.tasks.hear_of(sender, message.tasks, now)

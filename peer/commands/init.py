@@ -63,11 +63,14 @@ def init(
     """Make this machine's peer home: identity, membership, config.toml with comments."""
     path = home_path(home)
     joined = _read_token(token, token_file)
+    done = "renewed" if renew else "made"
     if renew:
         if any(given is not None for given in (data, schema, target, listen, seed, preset)):
             raise ConfigurationError(["--renew changes the membership only; change the rest in config.toml"])
-        chain: Chain | None = _renew(path, joined)
+        chain: Chain | None
+        chain, changed = _renew(path, joined)
         key = read_key(path / KEY, "the peer's key")
+        done = done if changed else "kept"
     else:
         binding, problems = _binding(data, schema, target)
         try:
@@ -85,7 +88,7 @@ def init(
         text = config_text(listen=listen, seeds=seeds, preset=preset, data=binding)
         parse_config(path, text)
         key, chain = _make(path, joined, text)
-    _tell(path, key, chain, renewed=renew, as_json=as_json)
+    _tell(path, key, chain, done, as_json=as_json)
 
 
 def _make(path: Path, joined: "JoinToken | None", text: str) -> "tuple[SigningKey, Chain | None]":
@@ -99,7 +102,8 @@ def _make(path: Path, joined: "JoinToken | None", text: str) -> "tuple[SigningKe
     return key, chain
 
 
-def _renew(path: Path, joined: "JoinToken | None") -> "Chain":
+def _renew(path: Path, joined: "JoinToken | None") -> "tuple[Chain, bool]":
+    """The chain of from now on, and whether it is a new one: the one that lasts longer stays."""
     from protocol.identity.admission import admit
 
     require_home(path)
@@ -118,8 +122,10 @@ def _renew(path: Path, joined: "JoinToken | None") -> "Chain":
                 "make another home for it"
             ]
         )
+    if held is not None and chain.expires < held.expires:
+        return held, False
     write_chain(path, chain.encode())
-    return chain
+    return chain, True
 
 
 def _read_token(token: str | None, file: Path | None) -> "JoinToken | None":
@@ -232,17 +238,18 @@ def config_text(
     return "\n".join(parts) + "\n"
 
 
-def _tell(path: Path, key: "SigningKey", chain: "Chain | None", *, renewed: bool, as_json: bool) -> None:
+def _tell(path: Path, key: "SigningKey", chain: "Chain | None", done: str, *, as_json: bool) -> None:
     network = chain.network.hex() if chain else None
     expires = chain.expires if chain else None
     if as_json:
         document = {"home": str(path), "peer": key.peer_id.hex(), "network": network, "expires": expires}
         print_json(document | {"config": str(path / CONFIG)})
         return
-    say(f"{'renewed' if renewed else 'made'} the peer's home {path}")
+    say(f"{done} the peer's home {path}")
     typer.echo(f"peer     {key.peer_id.hex()}")
     if chain is None:
         say(f"it is in no network yet; join one with: susurrus init --home {path} --renew --token-file FILE")
         return
     typer.echo(f"network  {network}\nmember until {date(chain.expires)}")
-    say("restart the peer to use it" if renewed else f"next: susurrus run --home {path}")
+    what_next = {"made": f"next: susurrus run --home {path}", "renewed": "restart the peer to use it"}
+    say(what_next.get(done, "its membership lasts longer than this token: nothing was changed"))

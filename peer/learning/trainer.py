@@ -1,7 +1,7 @@
 """One peer's part in training: its records, the numbers it contributes to a round, and how good a model is here.
 
-Neighbours: the driver runs ``contribute`` and ``evaluate`` in threads; ``protocol.masking.ring`` encodes the sections
-of a contribution; ``preprocess`` and ``models`` do the arithmetic.
+Neighbours: the driver runs ``contribute`` in a thread, the session ``evaluate``; ``protocol.masking.ring`` encodes the
+sections of a contribution; ``preprocess`` and ``models`` do the arithmetic.
 Invariants: held-out records never enter a contribution; every contribution comes from a sample drawn afresh, of at most
 half of the training records where there are two or more, and always of weight ``batch_per_peer``; a ``Learner`` does
 not change after it is made, so its methods may run in several threads at once.

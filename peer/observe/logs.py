@@ -153,7 +153,7 @@ class OncePer:
 
 
 class RefusalLog:
-    """Logs what was refused from outside: once for each source (IPv6: each /64) and reason, counted always."""
+    """Logs what was refused from outside: once a day for each source (IPv6: each /64) and reason, counted always."""
 
     def __init__(self, logger: logging.Logger) -> None:
         self._logger = logger

@@ -12,6 +12,7 @@ import contextlib
 from pathlib import Path
 
 from peer.power.sensors import SYS, Reading
+from peer.threads import LooseThreads
 
 MAINS = ("Mains", "USB", "Wireless", "USB_C", "USB_PD")
 MAX_FILE = 64
@@ -25,6 +26,7 @@ class LinuxSensor:
     def __init__(self, root: Path = SYS) -> None:
         self._supplies = root / "class" / "power_supply"
         self._interfaces = root / "class" / "net"
+        self._aside = LooseThreads(1, "sensor")
 
     @property
     def present(self) -> bool:
@@ -32,8 +34,8 @@ class LinuxSensor:
         return bool(_entries(self._supplies))
 
     async def read(self, *, power: bool, network: bool) -> Reading:
-        """Read the files in a thread."""
-        return await asyncio.to_thread(self._read, power, network)
+        """Read the files in a thread, which name lookups that hang do not take."""
+        return await asyncio.get_running_loop().run_in_executor(self._aside, self._read, power, network)
 
     def _read(self, power: bool, network: bool) -> Reading:
         charging, percent, degrees = self._power() if power else (None, None, None)

@@ -5,10 +5,12 @@ Invariants: a formatted address always parses back to itself; no packet is sent 
 """
 
 import asyncio
+import contextlib
 import errno
 import ipaddress
 import re
 import socket
+from typing import Any
 
 from peer.transport.exchange import Unreachable
 from protocol.base.errors import ConfigurationError
@@ -140,9 +142,7 @@ async def bind(host: str, port: int, backlog: int) -> socket.socket:
     """
     shown = format_address(host, port)
     try:
-        found = await asyncio.get_running_loop().getaddrinfo(
-            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
+        found = await _to_listen_on(host or None, port)
         family, _, _, _, address = found[0]
         dual = family == socket.AF_INET6 and address[0] == "::" and socket.has_dualstack_ipv6()
         listening = socket.create_server(address[:2], family=family, backlog=backlog, dualstack_ipv6=dual)
@@ -155,6 +155,15 @@ async def bind(host: str, port: int, backlog: int) -> socket.socket:
         raise ConfigurationError([sentence]) from error
     listening.setblocking(False)
     return listening
+
+
+async def _to_listen_on(host: str | None, port: int) -> list[Any]:
+    """What ``getaddrinfo`` says; of a numeric address at once, whatever else is being looked up."""
+    numeric = socket.AI_PASSIVE | socket.AI_NUMERICHOST
+    with contextlib.suppress(socket.gaierror):
+        return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=numeric)
+    loop = asyncio.get_running_loop()
+    return await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
 
 
 def _source_towards(destination: str, family: socket.AddressFamily) -> str | None:

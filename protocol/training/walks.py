@@ -26,6 +26,8 @@ from protocol.wire.messages import Head, Walk, WalkAck
 
 SLOW_STEP = 4.0
 """A step that seems to take longer than this many usual ones counts as this many, and its root is looked after."""
+LONGEST_PAUSE_S = 600.0
+"""At most between two attempts to find somebody for a walk that nobody takes: each sends its model to everybody."""
 LINEAGE_STEP = 1 << 48
 """A revived walk's lineage is above that of the lost one by up to so much."""
 
@@ -62,6 +64,8 @@ class Held:
     model: Model
     ready_at: float
     retry: bool = False
+    paused: float = 0.0
+    """Seconds that were waited, the last time that nobody took it."""
 
 
 @dataclass(slots=True)
@@ -70,8 +74,9 @@ class HandOver:
 
     model: Model
     retry: bool
-    to: Descriptor
+    to: PeerId
     ack_by: float
+    paused: float
     tried: list[PeerId] = field(default_factory=list)
 
 
@@ -247,7 +252,7 @@ class Walks:
 
     def pass_on(self, held: Held, companions: Companions, now: float) -> list[Effect]:
         """This peer cannot start the walk's round: another is asked to."""
-        return self._hand_over(held.model, held.retry, companions, [], now)
+        return self._hand_over(held.model, held.retry, companions, [], now, held.paused)
 
     def sidestep(self, model: Model) -> list[Effect]:
         """Its round has died, those who contributed answer it no more, and there is no other model to merge it with."""
@@ -266,42 +271,44 @@ class Walks:
         return effects + self._hand_over(model, published is None, companions, [], now)
 
     def _hand_over(
-        self, model: Model, retry: bool, companions: Companions, tried: list[PeerId], now: float
+        self, model: Model, retry: bool, companions: Companions, tried: list[PeerId], now: float, paused: float = 0.0
     ) -> list[Effect]:
         candidates = companions(tried)
         if not candidates and self._leaving:
             return []  # nobody answers: whoever misses the walk will revive it
-        if not candidates:  # nobody answers: the walk goes on here
-            self._held.append(Held(model, now + self._settings.retry_pause_s, retry))
+        if not candidates:  # nobody takes it: it goes on here, if it can
+            pause = min(max(self._settings.retry_pause_s, 2 * paused), LONGEST_PAUSE_S)
+            self._held.append(Held(model, now + pause, retry, pause))
             return []
         to = self._entropy.choice(candidates)
         nonce = self._entropy.below(1 << 62)
         size = len(model.checkpoint.state)
         wait = self._settings.walk_ack_timeout_s + 2 * size / self._settings.link_bytes_per_s
-        self._handing[nonce] = HandOver(model, retry, to, now + wait, [*tried, to.peer])
+        self._handing[nonce] = HandOver(model, retry, to.peer, now + wait, paused, [*tried, to.peer])
         message = Walk(nonce, model.walk, model.lineage, retry, model.checkpoint)
         return [Send(to, message, ttl_s=wait)]
 
-    def on_ack(self, sender: PeerId, message: WalkAck, companions: Companions, now: float) -> list[Effect]:
+    def on_ack(self, sender: Descriptor, message: WalkAck, companions: Companions, now: float) -> list[Effect]:
         """The next root answers."""
         handing = self._handing.get(message.nonce)
-        if handing is None or handing.to.peer != sender:
+        if handing is None or handing.to != sender.peer:
             return []
         del self._handing[message.nonce]
         model = handing.model
         if not message.accepted:
-            return self._hand_over(model, handing.retry, companions, handing.tried, now)
+            return self._next(handing, companions, now)
         trace = self._traces.get(model.walk)
         if trace is not None and (trace.age, trace.lineage) == (model.checkpoint.age, model.lineage):
-            self._look_after(trace, handing.to, now)
+            self._look_after(trace, sender, now)
         return []
 
     def on_send_failed(self, message: Walk, companions: Companions, now: float) -> list[Effect]:
         """The walk did not reach its next root: another is tried."""
         handing = self._handing.pop(message.nonce, None)
-        if handing is None:
-            return []
-        return self._hand_over(handing.model, handing.retry, companions, handing.tried, now)
+        return [] if handing is None else self._next(handing, companions, now)
+
+    def _next(self, handing: HandOver, companions: Companions, now: float) -> list[Effect]:
+        return self._hand_over(handing.model, handing.retry, companions, handing.tried, now, handing.paused)
 
     # --- time -------------------------------------------------------------------------------------------------
 
@@ -312,7 +319,11 @@ class Walks:
             return peers
         for walk, trace in self._traces.items():
             if trace.root is not None and self._watching(walk, trace) and trace.look_at <= now:
-                trace.look_at = now + max(self._late(trace), now - trace.heard)
+                late = trace.heard + self._late(trace)
+                if now < late:
+                    trace.look_at = late
+                    continue
+                trace.look_at = now + (now - trace.heard)
                 peers.append(trace.root.peer)
         return peers
 
@@ -327,7 +338,7 @@ class Walks:
         for nonce, handing in list(self._handing.items()):
             if handing.ack_by <= now:
                 del self._handing[nonce]
-                effects += self._hand_over(handing.model, handing.retry, companions, handing.tried, now)
+                effects += self._next(handing, companions, now)
         if self._leaving:
             effects += self._clear(companions, now)
         if not self._reviving(able):

@@ -112,6 +112,16 @@ def test_a_token_that_is_of_no_use_leaves_the_membership_that_there_is(
         assert "Traceback" not in said
 
 
+def test_an_older_token_does_not_shorten_a_membership(
+    service: ModuleType, token: Callable[..., None], tmp_path: Path
+) -> None:
+    for days in (90, 10):
+        token(days)
+        with pytest.raises(Runs):
+            service.main()
+        assert days_left(tmp_path) == pytest.approx(90, abs=0.1)
+
+
 @pytest.mark.parametrize("file", ["docker-compose.yml", "deploy/compose/own-data.yml"])
 def test_a_signal_reaches_a_container_before_its_peer_asks_for_any(file: str) -> None:
     """Process 1 hears no signal by default: what all services of a file have in common says that it is another."""

@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -115,6 +116,13 @@ class Wire:
 
     def bytes_per_s(self, address: str) -> float | None:
         return self.speeds.get(address)
+
+
+class Unused(ThreadPoolExecutor):
+    """An executor that nothing may be given to."""
+
+    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Any:
+        raise AssertionError(f"{fn} was put into a thread")
 
 
 class Disk:

@@ -114,12 +114,19 @@ async def test_the_address_that_has_answered_comes_first_from_then_on(seat: Seat
     for _ in range(2):
         assert await seat.send(Leave(1))
     assert seat.asked() == [FIRST, SECOND, SECOND]
+    answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+    seat.wire.replies[SECOND, ENVELOPE_PATH] = lambda body: answer
+    under_way = [asyncio.create_task(seat.send(Leave(1))) for _ in range(2)]  # neither knows how the other ends
+    await until(lambda: len(seat.asked()) == 5)
+    answer.set_result(Answer(202))
+    assert await asyncio.gather(*under_way) == [True, True]
+    assert seat.asked()[3:] == [SECOND, SECOND]
     del seat.wire.replies[SECOND, ENVELOPE_PATH]
     assert not await seat.send(Leave(1))
     seat.at(FIRST)
     for _ in range(2):
         assert await seat.send(Leave(1))
-    assert seat.asked()[3:] == [SECOND, FIRST, FIRST, FIRST]
+    assert seat.asked()[5:] == [SECOND, FIRST, FIRST, FIRST]
 
 
 @pytest.mark.parametrize("stranger", ["another peer", "another network", "another program"])

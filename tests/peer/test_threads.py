@@ -37,6 +37,15 @@ def test_no_more_at_once_than_there_may_be_and_none_that_was_given_up() -> None:
     assert called == ["last"]
 
 
+def test_calls_that_wait_take_no_threads() -> None:
+    before, go = threading.active_count(), threading.Event()
+    threads = LooseThreads(2, "loose")
+    calls = [threads.submit(go.wait, 10) for _ in range(100)]
+    assert threading.active_count() <= before + 2
+    go.set()
+    assert all(call.result(10) for call in calls)
+
+
 END = """
 import asyncio, threading
 from peer.threads import LooseThreads

@@ -91,6 +91,22 @@ async def test_bytes_in_all_are_bounded_and_small_messages_pass() -> None:
         assert sent.turns.bytes_under_way == 100
 
 
+async def test_large_messages_leave_a_turn_to_small_ones_be_they_under_way_or_waiting_for_bytes() -> None:
+    async with messages(at_once=3, bytes_in_all=100, small=10) as sent:
+        await sent.send("all there are", ONE, 100)
+        for name in "abcd":
+            await sent.send(name, TWO, 20)
+        await sent.send("small", TWO, 10)
+        assert sent.begun == ["all there are", "small"]
+        await sent.end("all there are")
+        assert sent.begun[2:] == ["a", "b"]
+        await sent.end("small")
+        await sent.send("small too", TWO, 10)
+        assert sent.begun[4:] == ["small too"]
+        await sent.end("a")
+        assert sent.begun[5:] == ["c"]
+
+
 @pytest.mark.parametrize("size", [1, 60])
 async def test_waiting_ends_in_time_and_what_is_left_is_told(size: int) -> None:
     async with messages(at_once=1, small=10) as sent:

@@ -188,6 +188,15 @@ def test_renewal_changes_the_chain_alone(tmp_path: Path, home: Path) -> None:
         assert opened.chain.expires > time.time() + 29 * 86400
 
 
+def test_renewal_with_a_token_that_ends_sooner_changes_nothing(tmp_path: Path, home: Path) -> None:
+    invoke("--home", home, "--token", a_token(tmp_path, days=30))
+    before = (home / "chain").read_bytes()
+    result = invoke("--home", home, "--renew", "--token", a_token(tmp_path, days=1))
+    assert result.exit_code == 0, result.stderr
+    assert "nothing was changed" in result.output
+    assert (home / "chain").read_bytes() == before
+
+
 def test_renewal_mends_a_damaged_chain_but_changes_no_network(tmp_path: Path, home: Path) -> None:
     invoke("--home", home, "--token", a_token(tmp_path))
     held = (home / "chain").read_bytes()

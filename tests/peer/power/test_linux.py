@@ -1,11 +1,13 @@
 """Fake trees of /sys: laptops, servers, phones, wireless mice, and files full of nonsense."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
 from peer.power.linux import LinuxSensor
 from peer.power.sensors import Reading
+from tests.peer.driving import Unused
 
 BATTERY = {"type": "Battery", "status": "Discharging", "capacity": "43", "temp": "291"}
 MAINS = {"type": "Mains", "online": "1"}
@@ -93,6 +95,7 @@ async def test_network(tmp_path: Path, interfaces: dict[str, str], unmetered: bo
 
 
 async def test_a_machine_without_any_of_it(tmp_path: Path) -> None:
+    asyncio.get_running_loop().set_default_executor(Unused())  # lookups that hang would keep it from being read
     sensor = LinuxSensor(tmp_path / "nowhere")
     assert not sensor.present
     reading = await sensor.read(power=True, network=True)

@@ -1,5 +1,6 @@
 """Addresses: what is accepted, what is refused in which words, resolution, own addresses."""
 
+import asyncio
 import ipaddress
 import socket
 
@@ -17,6 +18,7 @@ from peer.transport.addresses import (
 )
 from peer.transport.exchange import Unreachable
 from protocol.base.errors import ConfigurationError
+from tests.peer.driving import Unused
 
 
 @pytest.mark.parametrize(
@@ -140,6 +142,7 @@ def test_sources_are_counted_by_address_or_by_subnet() -> None:
 
 
 async def test_a_taken_port_is_one_sentence() -> None:
+    asyncio.get_running_loop().set_default_executor(Unused())  # a numeric address is not looked up
     first = await bind("127.0.0.1", 0, 1)
     try:
         with pytest.raises(ConfigurationError, match="the port is taken") as caught:

@@ -1,6 +1,7 @@
 """One peer's view of a task's walks: holding, handing over, copies that die out, revival, merging, leaving."""
 
 from collections.abc import Container
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from protocol.identity.descriptor import Descriptor
 from protocol.training import state
 from protocol.training.state import Model
 from protocol.training.update import Merge, Published, Sidestep
-from protocol.training.walks import SLOW_STEP, Walks
+from protocol.training.walks import LONGEST_PAUSE_S, SLOW_STEP, Walks
 from protocol.wire.messages import Checkpoint, Head, Walk, WalkAck
 from tests.protocol.aggregation.bench import Member, make_network
 from tests.protocol.world import make_task
@@ -311,7 +312,7 @@ def test_after_its_round_a_walk_goes_to_a_random_live_peer() -> None:
         assert w.newest is not None
         assert w.newest.checkpoint.age == 4
         chosen.add(send.to.peer)
-        assert w.on_ack(send.to.peer, WalkAck(send.message.nonce, True), others, NOW) == []
+        assert w.on_ack(send.to, WalkAck(send.message.nonce, True), others, NOW) == []
         assert not w.busy
     assert chosen == {d.peer for d in OTHERS}
 
@@ -333,7 +334,7 @@ def test_another_is_tried_until_nobody_is_left(how: str) -> None:
         tried.append(send.to.peer)
         match how:
             case "refused":
-                effects = w.on_ack(send.to.peer, WalkAck(send.message.nonce, False), others, now)
+                effects = w.on_ack(send.to, WalkAck(send.message.nonce, False), others, now)
             case "undeliverable":
                 effects = w.on_send_failed(send.message, others, now)
             case _:
@@ -351,13 +352,42 @@ def test_another_is_tried_until_nobody_is_left(how: str) -> None:
     assert ready.model.checkpoint.age == 4
 
 
+def test_a_walk_that_nobody_takes_is_offered_to_everybody_less_and_less_often() -> None:
+    w = walks()
+    arrive(w, model(3))
+    now, pauses = NOW, []
+    for _ in range(15):
+        ready = w.take_ready(now)
+        assert ready is not None
+        effects, begun = w.pass_on(ready, others, now), now
+        for _ in OTHERS:
+            (send,) = [e for e in effects if isinstance(e, Send)]
+            assert isinstance(send.message, Walk)
+            effects = w.on_ack(send.to, WalkAck(send.message.nonce, False), others, now)
+        assert effects == []
+        now = w.next_deadline(False)[0]
+        pauses.append(now - begun)
+    expected = [min(LAN.retry_pause_s * 2**n, LONGEST_PAUSE_S) for n in range(15)]
+    assert pauses == pytest.approx(expected)
+    assert pauses[-1] == LONGEST_PAUSE_S
+    ready = w.take_ready(now)
+    assert ready is not None
+    (send,) = w.pass_on(ready, others, now)
+    assert isinstance(send, Send)
+    w.on_ack(send.to, WalkAck(send.message.nonce, True), others, now)  # type: ignore[union-attr]
+    arrive(w, model(4), now)
+    ready = w.take_ready(now)
+    assert ready is not None
+    assert ready.paused == 0.0
+
+
 def test_answers_that_nobody_waits_for() -> None:
     w = walks()
     send = hand(w)
     assert isinstance(send.message, Walk)
     stranger = next(d for d in OTHERS if d.peer != send.to.peer)
-    assert w.on_ack(stranger.peer, WalkAck(send.message.nonce, True), others, NOW) == []
-    assert w.on_ack(send.to.peer, WalkAck(send.message.nonce + 1, True), others, NOW) == []
+    assert w.on_ack(stranger, WalkAck(send.message.nonce, True), others, NOW) == []
+    assert w.on_ack(send.to, WalkAck(send.message.nonce + 1, True), others, NOW) == []
     assert w.busy
     assert w.on_send_failed(Walk(9, 0, A, False, model(3).checkpoint), others, NOW) == []
 
@@ -468,7 +498,7 @@ def handed(w: Walks, age: int = 5) -> Descriptor:
     effects = w.ended(model(age - 1), published(age), others, NOW)
     (send,) = [e for e in effects if isinstance(e, Send)]
     assert isinstance(send.message, Walk)
-    assert w.on_ack(send.to.peer, WalkAck(send.message.nonce, True), others, NOW) == []
+    assert w.on_ack(send.to, WalkAck(send.message.nonce, True), others, NOW) == []
     return send.to
 
 
@@ -496,8 +526,18 @@ def test_an_answer_that_comes_when_the_walk_is_further_on_names_no_root_of_it() 
     send = hand(w)
     assert isinstance(send.message, Walk)
     w.heard(0, A, 5, NOW)
-    w.on_ack(send.to.peer, WalkAck(send.message.nonce, True), others, NOW)
+    w.on_ack(send.to, WalkAck(send.message.nonce, True), others, NOW)
     assert w._traces[0].root is None
+
+
+def test_whoever_takes_a_walk_over_is_known_as_it_was_then() -> None:
+    """It may have restarted before: that is no sign that the walk is lost with it."""
+    w = walks()
+    send = hand(w)
+    assert isinstance(send.message, Walk)
+    restarted = replace(send.to, kem_epoch=send.to.kem_epoch + 1)
+    w.on_ack(restarted, WalkAck(send.message.nonce, True), others, NOW)
+    assert w._traces[0].root is restarted
 
 
 def test_who_is_known_to_have_failed_is_not_looked_after() -> None:
@@ -567,6 +607,11 @@ def test_a_slow_root_is_looked_after_less_and_less_often() -> None:
             looks.append(now - NOW)
     assert looks == pytest.approx([LAN.walk_ack_timeout_s * 2**n for n in range(len(looks))])
     assert len(looks) > 4
+    w.heard(0, A, 5, NOW + 100.0)  # somebody has heard of it later: the silence begins there
+    assert w.overdue(True, NOW + 100.5) == []
+    assert w._traces[0].look_at == NOW + 100 + LAN.walk_ack_timeout_s
+    w = walks()
+    root = invited(w)
     for step in range(6):
         w.heard(0, A, 6 + step, NOW + 40 + 3.0 * step)
     w.round_begun(0, A, 11, root, NOW + 55)
@@ -626,7 +671,7 @@ def test_leaving_hands_over_what_stands_here_and_what_comes_to_stand_here() -> N
     assert isinstance(send, Send)
     assert isinstance(send.message, Walk)
     assert send.message.checkpoint.age == 3
-    w.on_ack(send.to.peer, WalkAck(send.message.nonce, True), others, NOW)
+    w.on_ack(send.to, WalkAck(send.message.nonce, True), others, NOW)
     assert not w.busy
     arrive(w, model(5, walk=1, lineage=B))  # it was on its way when this peer began to leave
     assert w.busy
