@@ -101,24 +101,20 @@ class Delivery:
         return False
 
     async def _post(self, to: Descriptor, head: bytes, tail: Any, ttl_s: float, own: bytes | None) -> tuple[int, int]:
-        """When its turn has come, seal and post to the first address where the recipient answers: (status, bytes).
-
-        That where it answered last comes first.
-        """
+        """When its turn has come, seal and post: (status, bytes sent)."""
         ttl_s = min(max(ttl_s, LEAST_TTL_S), MAX_ENVELOPE_TTL_S)
         size = len(head) + memoryview(tail).nbytes
         async with self.turns.turn(to.peer, size, ttl_s) as left_s:
-            return await self._post_now(to, head, tail, left_s, own)
 
-    async def _post_now(
-        self, to: Descriptor, head: bytes, tail: Any, ttl_s: float, own: bytes | None
-    ) -> tuple[int, int]:
-        def seal() -> bytes:
-            parts = self.sealer.seal(to, head, tail, now=self.clock(), ttl_s=ttl_s, own_descriptor=own)
-            return b"".join(parts)
+            def seal() -> bytes:
+                parts = self.sealer.seal(to, head, tail, now=self.clock(), ttl_s=left_s, own_descriptor=own)
+                return b"".join(parts)
 
-        size = len(head) + memoryview(tail).nbytes
-        envelope = seal() if size <= INLINE_BYTES else await self.in_thread(seal)
+            envelope = seal() if size <= INLINE_BYTES else await self.in_thread(seal)
+            return await self._post_sealed(to, envelope, left_s), len(envelope)
+
+    async def _post_sealed(self, to: Descriptor, envelope: bytes, ttl_s: float) -> int:
+        """What the first address says where the recipient answers.  That where it answered last comes first."""
         problem = Unreachable("nowhere", "the peer's descriptor names no address")
         elsewhere: int | None = None
         last = self.answering.get(to.peer)
@@ -134,11 +130,11 @@ class Delivery:
                 if len(self.answering) >= MAX_INTRODUCED:
                     self.answering.clear()
                 self.answering[to.peer] = address
-                return answer.status, len(envelope)
+                return answer.status
             elsewhere = answer.status
         if elsewhere is None:
             raise problem
-        return elsewhere, len(envelope)
+        return elsewhere
 
     def link_speed(self, to: Descriptor) -> float | None:
         """Measured bytes per second towards a peer, if any of its addresses was measured."""

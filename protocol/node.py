@@ -304,7 +304,7 @@ class Node:
         for entry in entries:
             able = self._able(entry) and not self._stopping
             for peer in entry.walks.overdue(able, now):
-                self.membership.look_after(peer)
+                self.membership.greet_soon(peer)
             effects += entry.walks.tick(companions, size, self._failed, able, now)
         return effects
 

@@ -23,7 +23,7 @@ from peer.observe.asleep import SleepingBoard
 from peer.observe.logs import OncePer
 from peer.observe.metrics import CONTENT_TYPE, Metrics
 from peer.observe.status import StatusBoard
-from peer.transport.addresses import counted_source, format_address
+from peer.transport.addresses import format_address
 from peer.transport.door import Door, DoorLimits
 from protocol.base.ids import text
 
@@ -70,7 +70,7 @@ class AdminServer:
             await self._door.close(GRACE_S)
 
     def _note(self, source: str | None, kind: str) -> None:
-        if self._once.first(counted_source(source or ""), kind):
+        if self._once.first(source or "", kind):
             log.info("refused %s from %s (further ones are not told)", kind, source or "an unknown address")
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:

@@ -140,8 +140,12 @@ class OncePer:
         """How often each kind came, from all sources."""
 
     def first(self, source: str, kind: str) -> bool:
-        """Count one ``kind`` from ``source``; True if it is the first that day and not too many have been told."""
+        """Count one ``kind`` from ``source``; True if it is the first that day and not too many have been told.
+
+        ``source``: whatever names it; an IP address stands for all that are counted as one source.
+        """
         self.counts[kind] += 1
+        source = counted_source(source)
         now = time.monotonic()
         if now - self._since >= DAY_S:
             self._since = now
@@ -166,5 +170,5 @@ class RefusalLog:
 
     def refused(self, source: str, refusal: Refused) -> None:
         """``source``: the IP address that the bytes came from."""
-        if self._once.first(counted_source(source), refusal.reason.name):
+        if self._once.first(source, refusal.reason.name):
             self._logger.warning("refused a message from %s: %s (further ones are only counted)", source, refusal)

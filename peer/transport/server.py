@@ -16,7 +16,6 @@ from http import HTTPStatus
 from aiohttp import StreamReader, hdrs, web
 
 from peer.observe.logs import OncePer
-from peer.transport.addresses import counted_source
 from peer.transport.door import Door, DoorLimits
 from peer.transport.exchange import ENVELOPE_PATH, HELLO_PATH, Answer
 from peer.transport.largebody import TAKE_OVER_FROM, BufferPool, LargeBody
@@ -73,14 +72,17 @@ class Server:
         self.limits = limits or ServerLimits()
         self.bytes_in = 0
         """Bytes of HTTP bodies that arrived, refused ones included."""
-        self.refusals: Counter[str] = Counter()
-        """How often the transport itself refused something, by kind."""
         self._on_envelope = on_envelope
         self._on_hello = on_hello
         self._held = 0
         self._pool = BufferPool()
         self._once = OncePer()
         self._door: Door | None = None
+
+    @property
+    def refusals(self) -> Counter[str]:
+        """How often the transport itself refused something, by kind."""
+        return self._once.counts
 
     @property
     def held_bytes(self) -> int:
@@ -206,8 +208,7 @@ class Server:
 
     def _note(self, source: str | None, kind: str) -> None:
         """Count a refusal; log it once a day per source and kind."""
-        self.refusals[kind] += 1
-        if self._once.first(counted_source(source or ""), kind):
+        if self._once.first(source or "", kind):
             _log.info("refused %s from %s (further ones are counted only)", kind, source or "an unknown address")
 
 

@@ -170,7 +170,7 @@ class Membership:
         spare = self._view.sample(1) if self._view.partial and self._view.entry(descriptor.peer) is None else []
         self._learn(descriptor, now, [member.peer for member in spare])
         if self._view.member(descriptor.peer) is not None and not self.talked_with(descriptor.peer):
-            self._greet_soon(descriptor.peer)
+            self.greet_soon(descriptor.peer)
         return []
 
     def heard(self, sender: Descriptor, now: float) -> None:
@@ -195,7 +195,7 @@ class Membership:
         probe = self._detector.probe_of(peer)
         if probe is None:
             if self.talked_with(peer):
-                self._greet_soon(peer)
+                self.greet_soon(peer)
             else:
                 self._reach.missed(peer, now)
             return []
@@ -339,13 +339,10 @@ class Membership:
     def greet_some(self) -> None:
         """There is news worth more than a period's wait: gossip with a few peers as soon as time passes."""
         for descriptor in self._view.sample(MAX_URGENT):
-            self._greet_soon(descriptor.peer)
+            self.greet_soon(descriptor.peer)
 
-    def look_after(self, peer: PeerId) -> None:
-        """Somebody waits for this peer: exchange with it as soon as time passes, and see whether it is there."""
-        self._greet_soon(peer)
-
-    def _greet_soon(self, peer: PeerId) -> None:
+    def greet_soon(self, peer: PeerId) -> None:
+        """Exchange with this peer, if it is a member, as soon as time passes."""
         if peer not in self._urgent and len(self._urgent) < MAX_URGENT:
             self._urgent.append(peer)
 
@@ -422,7 +419,7 @@ class Membership:
             self._reach.exchanged(answered=False)
         effects, suspected = self._judge.silent(probe, now)
         if suspected:
-            self._greet_soon(probe.target)  # a last message, which tells it that it is suspected
+            self.greet_soon(probe.target)  # a last message, which tells it that it is suspected
         return effects
 
     def _wake(self, now: float) -> None:

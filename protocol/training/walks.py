@@ -318,13 +318,15 @@ class Walks:
         if not self._reviving(able):
             return peers
         for walk, trace in self._traces.items():
-            if trace.root is not None and self._watching(walk, trace) and trace.look_at <= now:
-                late = trace.heard + self._late(trace)
-                if now < late:
-                    trace.look_at = late
-                    continue
+            root = self._watched(walk, trace)
+            if root is None or now < trace.look_at:
+                continue
+            late = trace.heard + self._late(trace)
+            if now < late:
+                trace.look_at = late
+            else:
                 trace.look_at = now + (now - trace.heard)
-                peers.append(trace.root.peer)
+                peers.append(root.peer)
         return peers
 
     def tick(
@@ -382,7 +384,7 @@ class Walks:
                     when = trace.heard + self._timeout(trace) if trace.revive_at is None else trace.revive_at
                     if when < best:
                         best, why = when, "lost walk"
-                    if trace.look_at < best and self._watching(walk, trace):
+                    if trace.look_at < best and self._watched(walk, trace) is not None:
                         best, why = trace.look_at, "slow root"
         return best, why
 
@@ -435,8 +437,8 @@ class Walks:
     def _late(self, trace: Trace) -> float:
         return max(self._settings.walk_ack_timeout_s, SLOW_STEP * trace.interval)
 
-    def _watching(self, walk: int, trace: Trace) -> bool:
-        return trace.root is not None and not trace.orphaned and not self._here(walk)
+    def _watched(self, walk: int, trace: Trace) -> Descriptor | None:
+        return None if trace.orphaned or self._here(walk) else trace.root
 
     def _reviving(self, able: bool) -> bool:
         return able and self.unfinished

@@ -70,6 +70,12 @@ def token(tmp_path: Path) -> Callable[..., None]:
     return put
 
 
+def start(service: ModuleType) -> None:
+    """Until the service becomes its peer."""
+    with pytest.raises(Runs):
+        service.main()
+
+
 def days_left(tmp_path: Path) -> float:
     chain = read_chain(tmp_path / "homes" / "own")
     assert chain is not None
@@ -80,13 +86,11 @@ def test_a_home_that_is_there_is_renewed_with_the_token_of_now(
     service: ModuleType, token: Callable[..., None], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     token(3)
-    with pytest.raises(Runs):
-        service.main()
+    start(service)
     assert days_left(tmp_path) == pytest.approx(3, abs=0.1)
     capfd.readouterr()
     token(90)
-    with pytest.raises(Runs):
-        service.main()
+    start(service)
     assert days_left(tmp_path) == pytest.approx(90, abs=0.1)
     assert capfd.readouterr() == ("peer: claimed own\n", "")
 
@@ -95,8 +99,7 @@ def test_a_token_that_is_of_no_use_leaves_the_membership_that_there_is(
     service: ModuleType, token: Callable[..., None], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     token(3)
-    with pytest.raises(Runs):
-        service.main()
+    start(service)
     for put in (
         lambda: token(1, made_days_ago=2),
         lambda: token(90, of=Authority(SigningKey.from_seed(bytes(32)))),
@@ -104,8 +107,7 @@ def test_a_token_that_is_of_no_use_leaves_the_membership_that_there_is(
     ):
         capfd.readouterr()
         put()
-        with pytest.raises(Runs):
-            service.main()
+        start(service)
         assert days_left(tmp_path) == pytest.approx(3, abs=0.1)
         said = capfd.readouterr().err
         assert ("going on with the membership that there is" in said) is (tmp_path / "token").exists()
@@ -117,8 +119,7 @@ def test_an_older_token_does_not_shorten_a_membership(
 ) -> None:
     for days in (90, 10):
         token(days)
-        with pytest.raises(Runs):
-            service.main()
+        start(service)
         assert days_left(tmp_path) == pytest.approx(90, abs=0.1)
 
 
