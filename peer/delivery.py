@@ -62,8 +62,8 @@ class Delivery:
     found: Callable[[Descriptor], None]
     """Told of every verified descriptor that an answer brought."""
     in_thread: Callable[..., Awaitable[Any]]
-    introduced: dict[PeerId, bytes]
-    """The descriptor of ours that each peer has accepted a message under."""
+    introduced: dict[PeerId, tuple[bytes, int]]
+    """The descriptor of ours that each peer has accepted a message under, in which of its incarnations."""
     turns: Turns = field(default_factory=Turns)
     answering: dict[PeerId, str] = field(default_factory=dict)
     """The address at which each peer has answered last: another one may swallow whatever is sent there."""
@@ -74,15 +74,16 @@ class Delivery:
         """Whether the recipient has taken the message; everything else is observed here."""
         to, kind = send.to, codec.kind_name(send.message)
         own = self.own().raw
-        introduce, problem = self.introduced.get(to.peer) != own, ""
+        introduce, problem = False, ""
         try:
             head, tail = codec.encode(send.message)
             for _ in range(3):  # as it is; with an introduction; to the recipient's newest key
+                introduce = introduce or self.introduced.get(to.peer) != (own, to.incarnation)
                 status, size = await self._post(to, head, tail, send.ttl_s, own if introduce else None)
                 if 200 <= status < 300 or status == SEEN_BEFORE:
                     if len(self.introduced) >= MAX_INTRODUCED:
                         self.introduced.clear()
-                    self.introduced[to.peer] = own
+                    self.introduced[to.peer] = own, to.incarnation
                     self.observer.sent(send.message, size)
                     return True
                 problem = f"refused with status {status}"
@@ -114,17 +115,16 @@ class Delivery:
             return await self._post_sealed(to, envelope, left_s), len(envelope)
 
     async def _post_sealed(self, to: Descriptor, envelope: bytes, ttl_s: float) -> int:
-        """What the first address says where the recipient answers.  That where it answered last comes first."""
+        """What the first address says where the recipient answers."""
         problem = Unreachable("nowhere", "the peer's descriptor names no address")
         elsewhere: int | None = None
-        last = self.answering.get(to.peer)
-        for address in sorted(to.addresses, key=lambda address: address != last):
+        for address in self._addresses(to):
             try:
                 answer = await self.client.post(address, ENVELOPE_PATH, envelope, ttl_s)
             except Unreachable as error:
                 problem = error
-                if address == last:
-                    self.answering.pop(to.peer, None)
+                if address == self.answering.get(to.peer):
+                    del self.answering[to.peer]
                 continue
             if answer.status not in SOMEBODY_ELSE:
                 if len(self.answering) >= MAX_INTRODUCED:
@@ -135,6 +135,11 @@ class Delivery:
         if elsewhere is None:
             raise problem
         return elsewhere
+
+    def _addresses(self, to: Descriptor) -> list[str]:
+        """That where the peer answered last comes first."""
+        last = self.answering.get(to.peer)
+        return sorted(to.addresses, key=lambda address: address != last)
 
     def link_speed(self, to: Descriptor) -> float | None:
         """Measured bytes per second towards a peer, if any of its addresses was measured."""
@@ -175,7 +180,7 @@ class Delivery:
 
     async def _newer(self, to: Descriptor) -> Descriptor | None:
         """The descriptor of a peer whose KEM key is gone (it has restarted), if it has a newer one."""
-        for address in to.addresses:
+        for address in self._addresses(to):
             try:
                 newer = await self._who_is(address)
             except (Unreachable, Refused):

@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from typing import Any, TextIO
 
 from peer.transport.addresses import counted_source
-from protocol.base.errors import Refused
+from protocol.base.errors import Refusal, Refused
 
 _log = logging.getLogger("susurrus.peer")
 REDACTED = "[redacted]"
@@ -156,6 +156,10 @@ class OncePer:
         return True
 
 
+MENDED = (Refusal.UNKNOWN_SENDER, Refusal.UNKNOWN_EPOCH, Refusal.REPLAYED)
+"""What an honest sender makes good by itself (section 7 of SPEC.md), after a restart or a lost answer: no warning."""
+
+
 class RefusalLog:
     """Logs what was refused from outside: once a day for each source (IPv6: each /64) and reason, counted always."""
 
@@ -171,4 +175,5 @@ class RefusalLog:
     def refused(self, source: str, refusal: Refused) -> None:
         """``source``: the IP address that the bytes came from."""
         if self._once.first(source, refusal.reason.name):
-            self._logger.warning("refused a message from %s: %s (further ones are only counted)", source, refusal)
+            level = logging.INFO if refusal.reason in MENDED else logging.WARNING
+            self._logger.log(level, "refused a message from %s: %s (further ones are only counted)", source, refusal)

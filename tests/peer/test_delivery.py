@@ -207,6 +207,11 @@ async def test_a_restarted_recipient_gets_the_message_under_its_new_key(seat: Se
     assert seat.took[1:] == [(True, Leave(2))]
     assert seat.found == [new]
     assert seat.asked(HELLO_PATH) == [FIRST]
+    assert len(seat.asked()) == 3  # the key is gone, and then at once as to somebody who has forgotten
+    seat.other.restart()
+    assert await seat.send(Leave(3))  # when others have told of the restart first, it costs nothing at all
+    assert seat.took[2:] == [(True, Leave(3))]
+    assert len(seat.asked()) == 4
 
 
 async def test_a_restarted_recipient_is_looked_for_at_all_its_addresses(seat: Seat) -> None:
@@ -217,6 +222,15 @@ async def test_a_restarted_recipient_is_looked_for_at_all_its_addresses(seat: Se
     seat.wire.replies[SECOND, HELLO_PATH] = lambda body: seat.greet(seat.other, body)
     assert await seat.send(Leave(1), to=old)
     assert seat.found == [new]
+
+
+async def test_a_restarted_recipient_is_asked_first_where_it_has_answered(seat: Seat) -> None:
+    old = seat.other.describe(FIRST, SECOND)
+    seat.at(SECOND)
+    assert await seat.send(Leave(1))
+    seat.other.restart()
+    assert await seat.send(Leave(2), to=old)
+    assert seat.asked(HELLO_PATH) == [SECOND]
 
 
 @pytest.mark.parametrize("who", ["nobody", "the same key", "somebody else", "no member"])

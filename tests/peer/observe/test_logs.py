@@ -141,9 +141,20 @@ def test_refusals_are_logged_once_and_counted(caplog: pytest.LogCaptureFixture) 
             log.refused("10.0.0.1:7", Refused(Refusal.MALFORMED, "header"))
         log.refused("10.0.0.2:7", Refused(Refusal.MALFORMED))
         log.refused("10.0.0.1:7", Refused(Refusal.REPLAYED))
+        log.refused("10.0.0.1:7", Refused(Refusal.BAD_SIGNATURE))
     assert len(caplog.records) == 3
     assert "refused a message from 10.0.0.1:7: the bytes are not a well-formed message (header)" in caplog.text
-    assert log.counts == {"MALFORMED": 6, "REPLAYED": 1}
+    assert log.counts == {"MALFORMED": 6, "BAD_SIGNATURE": 1, "REPLAYED": 1}
+
+
+@pytest.mark.parametrize("reason", Refusal)
+def test_what_honest_peers_make_good_by_themselves_is_no_warning(
+    caplog: pytest.LogCaptureFixture, reason: Refusal
+) -> None:
+    with caplog.at_level(logging.INFO):
+        RefusalLog(logging.getLogger("peer.test")).refused("10.0.0.1:7", Refused(reason))
+    mended = reason.name in ("UNKNOWN_SENDER", "UNKNOWN_EPOCH", "REPLAYED")
+    assert [record.levelname for record in caplog.records] == ["INFO" if mended else "WARNING"]
 
 
 def test_a_stranger_with_many_addresses_is_one_source_and_many_strangers_do_not_fill_the_disk(
