@@ -135,6 +135,8 @@ def _contradictions(asked: Asked) -> list[str]:
         problems.append("--paper names the scale itself; leave out --scale")
     if _same(asked.trace, asked.replay):
         problems.append("--trace and --replay name the same file: it would be overwritten before it is compared")
+    if _same(asked.trace, asked.file):
+        problems.append("--trace names the scenario itself: it would be overwritten")
     if asked.file is None:
         problems += _out_of_place("a single scenario", _for_scenarios(asked))
     if asked.worlds is not None:

@@ -127,6 +127,7 @@ def test_a_recording_is_not_overwritten_by_the_run_that_is_compared_with_it(tmp_
         assert mistakes("x.toml", "--replay", "old", "--trace", other) == [
             "--trace and --replay name the same file: it would be overwritten before it is compared"
         ]
+        assert mistakes(other, "--trace", "old") == ["--trace names the scenario itself: it would be overwritten"]
     assert (tmp_path / "old").read_text() == "a trace\n"
 
 
