@@ -223,7 +223,7 @@ class Driver:
 
     def _work(self, work: Work) -> None:
         if work.job.cost_bytes <= INLINE_BYTES:
-            self._events.append(self._run(work))
+            self._events.append(self._observed(self._run(work)))
             # in a row with what the node is being told already, or, from a continuation, at once
             if not self._handling:
                 asyncio.get_running_loop().call_soon(self._pump)
@@ -232,14 +232,20 @@ class Driver:
 
     async def _work_in_thread(self, work: Work) -> None:
         loop = asyncio.get_running_loop()
-        self.post(await loop.run_in_executor(self._threads, self._run, work))
+        self.post(self._observed(await loop.run_in_executor(self._threads, self._run, work)))
 
     @staticmethod
-    def _run(work: Work) -> Event:
+    def _run(work: Work) -> WorkDone | WorkFailed:
         try:
-            return WorkDone(work.key, work.job.run())
+            return WorkDone(work.purpose, work.job.run())
         except Exception as error:  # becomes an event: the machine decides what it costs
-            return WorkFailed(work.key, error)
+            return WorkFailed(work.purpose, error)
+
+    def _observed(self, event: WorkDone | WorkFailed) -> Event:
+        """What others sent is refused, and reported by the node; any other failure is this peer's own."""
+        if isinstance(event, WorkFailed) and not isinstance(event.error, Refused):
+            self._observer.work_failed(event.purpose.step, event.error)
+        return event
 
     def _spawn(self, coroutine: Any) -> None:
         task = asyncio.get_running_loop().create_task(coroutine)

@@ -10,7 +10,8 @@ Rooms, lower ones first; a room imports only from rooms above it in this list:
 - ``wire``: messages, codec, envelope
 - ``training.task``, ``training.state``: what is learned together and how a model is laid out
 - ``masking``: ring, keystream, masks;  ``privacy``: contribution rule, leakage, recordings
-- ``effects`` and ``events``: what a node may ask for, and all that can happen to it;  ``application``: the user's side
+- ``work``: what is done in threads;  ``effects`` and ``events``: what a node may ask for, and all that can happen to it
+- ``application``: the user's side;  ``reports``: what a node tells of itself
 - ``membership``, ``aggregation``, ``training`` (update, walks): the machines; none of them imports another's state
 - ``surroundings``: what a node is given, and what it remembers;  ``node``: composes the machines
 - ``simulation``: the laboratory, whole networks of nodes under virtual time

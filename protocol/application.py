@@ -12,10 +12,10 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
-from protocol.effects import Job
 from protocol.masking.ring import Section
 from protocol.training.task import RoundKind, Task
 from protocol.wire.messages import Checkpoint
+from protocol.work import Job
 
 
 class Freshness(Enum):

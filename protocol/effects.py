@@ -6,24 +6,12 @@ durable (durable before visible).  ``Work`` is whatever costs O(d): never done o
 """
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
-from protocol.base.ids import PeerId, RoundId
+from protocol.base.ids import RoundId
 from protocol.identity.descriptor import Descriptor
 from protocol.wire.messages import Checkpoint, Message
-
-
-class Job(Protocol):
-    """Work of O(d) or more: pure given its fields, run in a thread by the driver or inline by a simulator."""
-
-    @property
-    def cost_bytes(self) -> int:
-        """About how many bytes it touches: below a threshold a driver may run it inline."""
-        ...
-
-    def run(self) -> Any:
-        """Do it; what it returns comes back in ``events.WorkDone``.  An exception becomes ``WorkFailed``."""
-        ...
+from protocol.work import Job, Purpose
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +64,9 @@ class SaveTask:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """Run ``job``; its result comes back as ``events.WorkDone`` with the same key."""
+    """Run ``job``; its result comes back as ``events.WorkDone`` with the same purpose."""
 
-    key: tuple[Any, ...]
+    purpose: Purpose
     job: Job
 
 
@@ -95,18 +83,3 @@ class Dial:
 
 
 Effect = Send | PersistRound | PersistUse | PersistIdentity | SaveCheckpoint | SaveTask | Work | Report | Dial
-
-__all__ = [
-    "Dial",
-    "Effect",
-    "Job",
-    "PeerId",
-    "PersistIdentity",
-    "PersistRound",
-    "PersistUse",
-    "Report",
-    "SaveCheckpoint",
-    "SaveTask",
-    "Send",
-    "Work",
-]

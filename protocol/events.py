@@ -12,6 +12,7 @@ from protocol.base.ids import PeerId
 from protocol.identity.descriptor import Descriptor
 from protocol.training.task import SignedTask
 from protocol.wire.messages import Message
+from protocol.work import Purpose
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,7 @@ class SendFailed:
 class WorkDone:
     """A ``Work`` effect finished."""
 
-    key: tuple[Any, ...]
+    purpose: Purpose
     result: Any
 
 
@@ -42,7 +43,7 @@ class WorkDone:
 class WorkFailed:
     """A ``Work`` effect raised."""
 
-    key: tuple[Any, ...]
+    purpose: Purpose
     error: Exception
 
 

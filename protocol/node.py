@@ -13,7 +13,7 @@ from protocol.aggregation.machine import RoundMachine
 from protocol.aggregation.ports import Ports
 from protocol.aggregation.shape import planned_cohort
 from protocol.base.errors import Refusal, Refused
-from protocol.base.ids import NetworkId, PeerId
+from protocol.base.ids import NetworkId, PeerId, TaskId
 from protocol.effects import Effect, PersistIdentity, Report, Send
 from protocol.events import (
     AddressesChanged,
@@ -34,6 +34,7 @@ from protocol.training.catalogue import Catalogue, Entry, identify
 from protocol.training.task import SignedTask, Task
 from protocol.wire import messages as m
 from protocol.wire.codec import kind_name
+from protocol.work import ModelWork, Purpose, RoundWork, WalkWork
 
 
 class Node:
@@ -101,10 +102,10 @@ class Node:
                 effects += self._message(sender, message, now)
             case SendFailed(to, message):
                 effects += self._send_failed(to, message, now)
-            case WorkDone(key, result):
-                effects += self._work_done(key, result, now)
-            case WorkFailed(key, error):
-                effects += self._work_failed(key, error, now)
+            case WorkDone(purpose, result):
+                effects += self._work_done(purpose, result, now)
+            case WorkFailed(purpose, error):
+                effects += self._work_failed(purpose, error, now)
             case TimePassed():
                 effects += self._tick(now)
             case PeerFound(descriptor):
@@ -237,34 +238,33 @@ class Node:
             return effects
         return effects + self.rounds.on_send_failed(to, message, now)
 
-    def _work_done(self, key: tuple[Any, ...], result: Any, now: float) -> list[Effect]:
-        match key:
-            case ("round", round_id, step, place):
-                effects = self.rounds.on_work_done(round_id, step, place, result, now)
-                model = self.rounds.held(round_id) if step == "identify" else None
+    def _work_done(self, done: Purpose, result: Any, now: float) -> list[Effect]:
+        match done:
+            case RoundWork():
+                effects = self.rounds.on_work_done(done, result, now)
+                model = self.rounds.held(done.round) if done.step == "identify" else None
                 entry = self.tasks.get(model.checkpoint.task) if model is not None else None
                 if model is not None and entry is not None:
                     effects += entry.walks.offer_model(model, now)
                 return effects
-            case ("walk", task, "received", walk, lineage, retry):
-                entry = self._entry(task)
-                return entry.walks.identified(walk, lineage, retry, result, now)
-            case ("walk", task, "merged", walk, lineage, retry):
-                return self._entry(task).walks.merged(walk, lineage, retry, result, now)
-            case ("model", purpose, task, walk, lineage):
-                return self.tasks.identified((purpose, task, walk, lineage), result, now)
-            case _:
-                raise AssertionError(f"no such work: {key}")
+            case WalkWork(step="received"):
+                return self._entry(done.task).walks.identified(done, result, now)
+            case WalkWork():
+                self._entry(done.task).walks.merged(done, result, now)
+                return []
+            case ModelWork():
+                return self.tasks.identified(done, result, now)
 
-    def _work_failed(self, key: tuple[Any, ...], error: Exception, now: float) -> list[Effect]:
-        match key:
-            case ("round", round_id, step, place):
-                return self.rounds.on_work_failed(round_id, step, place, error, now)
-            case _:
-                # a model that is none was refused by its check: nothing has changed, gossip will ask somebody else
-                reason = error.reason if isinstance(error, Refused) else Refusal.MALFORMED
-                refused = Report(reports.MessageRefused(self.peer, "model", reason, str(key[0])))
-                return [refused, *(self.tasks.not_restored(key[2]) if key[:2] == ("model", "restored") else [])]
+    def _work_failed(self, failed: Purpose, error: Exception, now: float) -> list[Effect]:
+        if isinstance(failed, RoundWork):
+            return self.rounds.on_work_failed(failed, error, now)
+        effects: list[Effect] = []
+        if isinstance(error, Refused):
+            # a model that is none was refused by its check: nothing has changed, gossip will ask somebody else
+            effects.append(Report(reports.MessageRefused(self.peer, "model", error.reason, failed.step)))
+        if failed.step == "restored":
+            effects += self.tasks.not_restored(failed.task)
+        return effects
 
     def _introduce(self, signed: SignedTask, state: bytes, now: float) -> list[Effect]:
         try:
@@ -346,7 +346,7 @@ class Node:
                 continue
             live = min(len(self.membership.alive()) + 1, self.membership.size_estimate())
             if live < task.minimum_cohort:
-                entry.walks.put_back(model, now + self._given.settings.gossip_period_s)
+                entry.walks.put_back(held, now + self._given.settings.gossip_period_s)
                 return [*effects, Report(reports.Waiting(task.id, task.minimum_cohort - live))]
             entry.walks.round_begun(model.walk, model.lineage, model.checkpoint.age, None, now)
             effects += self.rounds.start(task, model, self._planned(task, held.retry), now)
@@ -395,7 +395,7 @@ class Node:
         """Whether nothing is to be hoped for from a child."""
         return self._failed(peer) or self.membership.state_of(peer.peer) is not Liveness.ALIVE
 
-    def _entry(self, task: Any) -> Entry:
+    def _entry(self, task: TaskId) -> Entry:
         entry = self.tasks.get(task)
         assert entry is not None, "tasks are never dropped"
         return entry

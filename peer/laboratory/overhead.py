@@ -22,7 +22,6 @@ from peer.laboratory.network import scenario_problems
 from protocol import reports
 from protocol.aggregation import jobs
 from protocol.base.ids import PeerId
-from protocol.effects import Job
 from protocol.simulation import churn, scenario
 from protocol.simulation.costs import Costs, Modelled
 from protocol.simulation.lives import SimulatedPeer
@@ -41,6 +40,7 @@ from protocol.wire.messages import (
     Walk,
     WalkAck,
 )
+from protocol.work import Job
 
 if TYPE_CHECKING:
     from peer.laboratory.kinds import Row

@@ -9,6 +9,7 @@ many a day, and counted always.
 import logging
 import math
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -173,6 +174,14 @@ class Observer:
             self._no_seed_said = True
             more = [f"and {len(tried) - MOST_TRIED} more"] if len(tried) > MOST_TRIED else []
             log.warning("no seed answers; tried: %s", "; ".join(tried[:MOST_TRIED] + more))
+
+    def work_failed(self, step: str, error: Exception) -> None:
+        """A job raised, in code of ours or in a model class of the user's own; its text may quote a record."""
+        name = type(error).__name__
+        if self._once.first("a job", f"{step} {name}"):
+            place = traceback.extract_tb(error.__traceback__)[-1:]
+            where = f" at {place[0].filename}:{place[0].lineno}" if place else ""
+            log.error("%s%s in the step '%s' (further ones are not told)", name, where, step)
 
     def failed(self, what: str, error: Any) -> None:
         """Something of our own went wrong that the peer can live with."""

@@ -11,19 +11,20 @@ from protocol.aggregation.phases import AbstainReason, Phase, Place, advance
 from protocol.aggregation.ports import Ports
 from protocol.aggregation.round import Round
 from protocol.application import Contribution
-from protocol.effects import Effect, Job, PersistUse, Report, Send, Work
+from protocol.effects import Effect, PersistUse, Report, Send, Work
 from protocol.masking import masks
 from protocol.privacy.guard import may_publish
 from protocol.training.update import Publish, Published
 from protocol.wire.messages import Abstain, Partial, SealedSeed
+from protocol.work import Job, RoundStep, RoundWork
 
 
-def work(state: Round, step: str, job: Job, place: int = -1) -> Work:
+def work(state: Round, step: RoundStep, job: Job, place: int = -1) -> Work:
     """A job of this round; ``place`` is the index of the child it is about."""
-    return Work(("round", state.id, step, place), job)
+    return Work(RoundWork(state.id, step, place), job)
 
 
-def enqueue(state: Round, step: str, job: Job, place: int = -1) -> list[Effect]:
+def enqueue(state: Round, step: RoundStep, job: Job, place: int = -1) -> list[Effect]:
     """Put a job that touches the accumulator in line."""
     state.jobs.append((step, place, job))
     return pump(state)

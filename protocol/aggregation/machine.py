@@ -6,7 +6,7 @@ Invariants: a round's id is persisted before it is entered, and it is never ente
 leaves; what a partial or a published total holds is fixed when combining starts; every round ends by its deadline.
 """
 
-from typing import Any
+from typing import Any, assert_never
 
 from protocol import reports
 from protocol.aggregation import combining, inviting, opening, uses
@@ -26,6 +26,7 @@ from protocol.training.state import Model
 from protocol.training.task import RoundKind, Task
 from protocol.training.update import Identify, Published
 from protocol.wire.messages import Abstain, Accept, Checkpoint, Decline, Message, Offer, Parameters, Partial
+from protocol.work import RoundWork
 
 
 class RoundMachine:
@@ -245,13 +246,13 @@ class RoundMachine:
 
     # --- work -------------------------------------------------------------------------------------------------
 
-    def on_work_done(self, round_id: RoundId, step: str, place: int, result: Any, now: float) -> list[Effect]:
+    def on_work_done(self, done: RoundWork, result: Any, now: float) -> list[Effect]:
         """A job of a round has ended well."""
-        state = self._rounds.get(round_id)
+        state = self._rounds.get(done.round)
         if state is None:
             return []
         ports = self._ports
-        match step:
+        match done.step:
             case "identify":
                 return self._identified(state, result, now)
             case "question":
@@ -263,32 +264,32 @@ class RoundMachine:
                 if state.recording is not None:
                     state.recording.value = result
             case "absorb":
-                combining.absorbed(state, place, result)
+                combining.absorbed(state, done.place, result)
             case "seal":
-                del self._rounds[round_id]
+                del self._rounds[done.round]
                 self._note_use(state)
                 return combining.sealed(ports, state, result, now)
             case "publish":
-                del self._rounds[round_id]
+                del self._rounds[done.round]
                 self._note_use(state)
                 self._conclude(state, result)
                 return combining.published(ports, state, result, now)
             case _:
-                raise AssertionError(f"no such step: {step}")
+                assert_never(done.step)
         return combining.pump(state) + self._settle(state, now)
 
-    def on_work_failed(self, round_id: RoundId, step: str, place: int, error: Exception, now: float) -> list[Effect]:
+    def on_work_failed(self, failed: RoundWork, error: Exception, now: float) -> list[Effect]:
         """A job of a round has raised: a child's fault costs that child, anything else ends the round here."""
-        state = self._rounds.get(round_id)
+        state = self._rounds.get(failed.round)
         if state is None:
             return []
-        if step == "absorb" and isinstance(error, Refused):
-            child = state.children[place]
-            combining.absorbed(state, place, None)
+        if failed.step == "absorb" and isinstance(error, Refused):
+            child = state.children[failed.place]
+            combining.absorbed(state, failed.place, None)
             sender = child.peer.peer if child.peer is not None else self._ports.peer
             refused = Report(reports.MessageRefused(sender, "partial", error.reason, error.detail))
             return [refused, *combining.pump(state), *self._settle(state, now)]
-        reason = AbstainReason.NO_PARAMETERS if step == "identify" else AbstainReason.WORK_FAILED
+        reason = AbstainReason.NO_PARAMETERS if failed.step == "identify" else AbstainReason.WORK_FAILED
         return self._end(state, reason, now)
 
     def _identified(self, state: Round, result: Any, now: float) -> list[Effect]:

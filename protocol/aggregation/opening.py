@@ -11,7 +11,7 @@ from protocol.aggregation.ports import Ports
 from protocol.aggregation.round import Round
 from protocol.aggregation.shape import RING, height
 from protocol.application import modulus_of, sections_of
-from protocol.base.ids import RoundId
+from protocol.base.ids import ID_BYTES, RoundId
 from protocol.base.limits import MAX_BUDGET_S
 from protocol.base.settings import Settings
 from protocol.identity.descriptor import Descriptor
@@ -43,7 +43,7 @@ def at_root(ports: Ports, task: Task, model: Model, planned: int, now: float) ->
     kind = task.kind_at(model.checkpoint.age)
     encoding = encoding_of(task, kind, planned)
     return Round(
-        id=RoundId(ports.entropy.token(16)),
+        id=RoundId(ports.entropy.token(ID_BYTES)),
         task=task,
         kind=kind,
         age=model.checkpoint.age,

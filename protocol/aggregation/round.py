@@ -15,7 +15,6 @@ from protocol.aggregation.jobs import Accumulator
 from protocol.aggregation.phases import Phase, Place
 from protocol.aggregation.seeds import Groups
 from protocol.base.ids import Digest, Lineage, PeerId, RoundId, TaskId
-from protocol.effects import Job
 from protocol.identity.descriptor import Descriptor
 from protocol.masking.ring import Encoding
 from protocol.privacy.guard import mask_neighbours, may_contribute
@@ -24,6 +23,7 @@ from protocol.training.state import Model
 from protocol.training.task import RoundKind, Task
 from protocol.training.update import Published
 from protocol.wire.messages import Buffer, Checkpoint, Offer
+from protocol.work import Job, RoundStep
 
 
 @dataclass(slots=True)
@@ -84,7 +84,7 @@ class Round:
     wanting: list[Descriptor] = field(default_factory=list)
     """Children that asked for the model before it was here."""
     accumulator: Accumulator | None = None
-    jobs: deque[tuple[str, int, Job]] = field(default_factory=deque)
+    jobs: deque[tuple[RoundStep, int, Job]] = field(default_factory=deque)
     busy: bool = False
     own_added: bool = False
     masks: tuple[bytes, ...] = field(default=(), repr=False)

@@ -4,7 +4,7 @@ Neighbours: used everywhere.  Invariants: all are plain ``bytes`` of a fixed len
 hash as they are; the distinct types exist for the type checker alone.
 """
 
-from typing import NewType
+from typing import Final, NewType
 
 PeerId = NewType("PeerId", bytes)
 """16 bytes: truncated SHA-256 of the peer's Ed25519 public key (see ``identity.keys``)."""
@@ -30,6 +30,9 @@ Lineage = NewType("Lineage", bytes)
 ID_BYTES = 16
 DIGEST_BYTES = 32
 LINEAGE_BYTES = 8
+
+NO_LINEAGE: Final = Lineage(bytes(LINEAGE_BYTES))
+"""Of what has come without a walk."""
 
 
 def text(identifier: bytes) -> str:

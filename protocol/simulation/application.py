@@ -10,9 +10,9 @@ import numpy as np
 
 from protocol.application import Contribution, Freshness, sections_of
 from protocol.base.entropy import SeededEntropy
-from protocol.effects import Job
 from protocol.training.task import RoundKind, Task
 from protocol.wire.messages import Checkpoint
+from protocol.work import Job
 
 
 @dataclass(frozen=True, slots=True)

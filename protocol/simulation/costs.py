@@ -14,10 +14,10 @@ from typing import Any, Protocol
 from protocol.aggregation import jobs
 from protocol.application import Contribution
 from protocol.base.ids import Digest
-from protocol.effects import Job
 from protocol.training import state
 from protocol.training.update import Identify, Merge, Publish, Published, Sidestep
 from protocol.wire.messages import Checkpoint
+from protocol.work import Job
 
 
 @dataclass(frozen=True, slots=True)

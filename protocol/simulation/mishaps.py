@@ -124,8 +124,8 @@ def step_of(effect: Effect) -> str:
     match effect:
         case Send(message=message):
             return type(message).__name__
-        case Work(key):
-            return str(key[1] if key[0] == "model" else key[2])
+        case Work(purpose):
+            return purpose.step
         case Report(item):
             return type(item).__name__
     return type(effect).__name__

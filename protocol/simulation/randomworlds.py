@@ -16,7 +16,7 @@ import numpy as np
 from protocol.application import Contribution, Freshness, sections_of
 from protocol.base.entropy import SeededEntropy
 from protocol.base.settings import LAN, Settings
-from protocol.effects import Effect, Job
+from protocol.effects import Effect
 from protocol.events import Event
 from protocol.simulation import invariants
 from protocol.simulation.application import NoiseApplication
@@ -30,6 +30,7 @@ from protocol.simulation.network_model import Connections, NatShares, NetworkMod
 from protocol.simulation.world import START, Making, World, newest_ages
 from protocol.training.task import RoundKind, Task
 from protocol.wire.messages import Checkpoint, Message
+from protocol.work import Job
 
 PATIENCE_S = 200.0
 """Virtual seconds after the last fault within which everybody who is up has the last model."""
@@ -53,11 +54,11 @@ _HASTY = replace(
     revive_timeout_s=0.8,
     retry_pause_s=0.1,
 )
-_STEPS = (
+STEPS = (
     "Offer", "Accept", "Decline", "Partial", "Abstain", "Walk", "WalkAck", "Gossip", "GossipReply", "TaskReply",
-    "ModelRequest", "ModelReply", "identify", "contribute", "own", "absorb", "mask", "publish", "received", "pulled",
-    "PersistRound", "PersistUse", "SaveCheckpoint", "SaveTask", "Contributed", "Recorded", "RoundEnded",
-    "ModelAdvanced", "WalkStarted", "",
+    "ModelRequest", "ModelReply", "identify", "question", "contribute", "own", "absorb", "seal", "publish", "received",
+    "merged", "pulled", "restored", "PersistRound", "PersistUse", "PersistIdentity", "SaveCheckpoint", "SaveTask",
+    "Contributed", "Abstained", "Recorded", "RoundEnded", "ModelAdvanced", "WalkStarted", "",
 )  # fmt: skip
 """Before what peers die, as ``mishaps.step_of`` names it; the empty name is anything."""
 
@@ -195,7 +196,7 @@ def _network(draw: SeededEntropy, faults: Iterable[str]) -> NetworkModel:
 def _deaths(draw: SeededEntropy) -> Iterable[Death]:
     """Restarts, each just before what a peer was about to do."""
     for _ in range(1 + draw.below(3)):
-        step = draw.choice(_STEPS)
+        step = draw.choice(STEPS)
         nth = 1 + draw.below(200 if not step else 5)
         yield Death(step, nth, down_s=0.05 + 0.2 * draw.uniform(), disk=draw.below(10) < 7)
 

@@ -14,6 +14,7 @@ from protocol.simulation.lives import SimulatedPeer
 from protocol.simulation.world import World
 from protocol.wire.codec import kind_name
 from protocol.wire.messages import Message
+from protocol.work import ModelWork, Purpose, RoundWork, WalkWork
 
 
 class StopHere(Exception):
@@ -82,10 +83,10 @@ def _event(world: World, event: v.Event) -> str:
             return f"gets {_message(message)} from {_peer(world, sender.peer)}"
         case v.SendFailed(to, message):
             return f"could not send {_message(message)} to {_peer(world, to)}"
-        case v.WorkDone(key, _):
-            return f"has done {_work(key)}"
-        case v.WorkFailed(key, error):
-            return f"has failed to do {_work(key)}: {type(error).__name__}"
+        case v.WorkDone(purpose, _):
+            return f"has done {_work(purpose)}"
+        case v.WorkFailed(purpose, error):
+            return f"has failed to do {_work(purpose)}: {type(error).__name__}"
         case v.TimePassed():
             return "wakes"
         case v.PeerFound(descriptor):
@@ -109,8 +110,8 @@ def _effect(world: World, effect: e.Effect) -> str:
     match effect:
         case e.Send(to, message):
             return f"sends {_message(message)} to {_peer(world, to.peer)}"
-        case e.Work(key, _):
-            return f"begins {_work(key)}"
+        case e.Work(purpose, _):
+            return f"begins {_work(purpose)}"
         case e.PersistRound(round_id, _):
             return f"persists round {short(round_id)}"
         case e.PersistUse():
@@ -132,8 +133,14 @@ def _message(message: Message) -> str:
     return kind_name(message) + (f" of round {short(round_id)}" if isinstance(round_id, bytes) else "")
 
 
-def _work(key: tuple[object, ...]) -> str:
-    return " ".join(short(part) if isinstance(part, bytes) else str(part) for part in key if part != -1)
+def _work(purpose: Purpose) -> str:
+    match purpose:
+        case RoundWork(round_id, step, place):
+            return f"round {short(round_id)} {step}" + (f" {place}" if place >= 0 else "")
+        case WalkWork(task, step, walk, lineage, retry):
+            return f"walk {short(task)} {step} {walk} {short(lineage)} {retry}"
+        case ModelWork(task, step, walk, lineage):
+            return f"model {step} {short(task)} {walk} {short(lineage)}"
 
 
 def _peer(world: World, peer: PeerId) -> str:

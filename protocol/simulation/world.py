@@ -58,6 +58,7 @@ from protocol.training.state import initial_state
 from protocol.training.task import SignedTask, Task, decode
 from protocol.wire import codec
 from protocol.wire.messages import Message
+from protocol.work import Job, Purpose
 
 START = 1_800_000_000.0
 """Unix seconds at which a world's time begins, if nothing else is said."""
@@ -292,9 +293,9 @@ class World:
             case Report(item):
                 for observer in self.observers:
                     observer.reported(self, peer, item)
-            case Work(key, job):
+            case Work(purpose, job):
                 peer.busy_until = max(peer.busy_until, self.now) + self.making.costs.job(job) * peer.slow
-                self.at(peer.busy_until, self._finish, peer, peer.life, key, job)
+                self.at(peer.busy_until, self._finish, peer, peer.life, purpose, job)
             case PersistRound(round_id, expires):
                 peer.disk.rounds[round_id] = expires
             case PersistUse(keys):
@@ -309,14 +310,14 @@ class World:
             case Dial():
                 self._dial(peer)
 
-    def _finish(self, peer: SimulatedPeer, life: int, key: tuple[Any, ...], job: Any) -> None:
+    def _finish(self, peer: SimulatedPeer, life: int, purpose: Purpose, job: Job) -> None:
         """A job's time is over: it is done now, as late as a thread may."""
         if peer.life != life:
             return
         try:
-            event: Event = WorkDone(key, self.making.execution.run(job))
+            event: Event = WorkDone(purpose, self.making.execution.run(job))
         except Exception as error:  # the driver does the same
-            event = WorkFailed(key, error)
+            event = WorkFailed(purpose, error)
         self.handle(peer, event)
 
     def _dial(self, peer: SimulatedPeer) -> None:

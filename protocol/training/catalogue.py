@@ -14,7 +14,7 @@ from protocol import reports
 from protocol.application import Application, Freshness
 from protocol.base.entropy import Entropy
 from protocol.base.errors import Refusal, Refused
-from protocol.base.ids import Digest, Lineage, PeerId, TaskId
+from protocol.base.ids import NO_LINEAGE, Digest, Lineage, PeerId, TaskId
 from protocol.base.limits import MAX_ANSWERS, MAX_ANSWERS_TO_ONE, MAX_HEADS, MAX_INLINE_STATE, MAX_TASKS
 from protocol.base.settings import Settings
 from protocol.effects import Effect, Report, SaveTask, Send, Work
@@ -26,6 +26,7 @@ from protocol.training.task import SignedTask, Task
 from protocol.training.update import Identify
 from protocol.training.walks import Walks
 from protocol.wire.messages import Checkpoint, Head, ModelReply, ModelRequest, TaskReply, TaskRequest
+from protocol.work import ModelStep, ModelWork
 
 MAX_FOREIGN_TASKS = MAX_TASKS // 2
 """Tasks that this peer's user does not agree to, held for others: a flood of them leaves room for the others."""
@@ -246,17 +247,14 @@ class Catalogue:
         entry.walks.answered()
         return [identify(entry.task, "pulled", checkpoint, head.walk, head.lineage)]
 
-    def identified(
-        self, key: tuple[str, TaskId, int, Lineage], result: tuple[Checkpoint, Digest], now: float
-    ) -> list[Effect]:
+    def identified(self, done: ModelWork, result: tuple[Checkpoint, Digest], now: float) -> list[Effect]:
         """A model from outside has been checked and hashed."""
-        purpose, task, walk, lineage = key
-        entry = self._entries.get(task)
+        entry = self._entries.get(done.task)
         if entry is None:
             return []
         checkpoint, digest = result
-        model = Model(checkpoint, digest, walk, lineage)
-        match purpose:
+        model = Model(checkpoint, digest, done.walk, done.lineage)
+        match done.step:
             case "introduced":
                 # a newer one may have come meanwhile: its walks are not started twice
                 return entry.walks.introduce(model, now) if entry.walks.newest is None else []
@@ -264,7 +262,7 @@ class Catalogue:
                 entry.restoring, entry.introduced = False, None
                 entry.walks.restore(model)
                 return []
-            case _:
+            case "pulled":
                 return entry.walks.offer_model(model, now)
 
     def not_restored(self, task: TaskId) -> list[Effect]:
@@ -274,6 +272,8 @@ class Catalogue:
         return [] if first is None else [identify(entry.task, "introduced", first)]
 
 
-def identify(task: Task, purpose: str, checkpoint: Checkpoint, walk: int = 0, lineage: Lineage | None = None) -> Effect:
+def identify(
+    task: Task, step: ModelStep, checkpoint: Checkpoint, walk: int = 0, lineage: Lineage = NO_LINEAGE
+) -> Effect:
     """Work that checks and hashes a model; its result goes to ``Catalogue.identified``."""
-    return Work(("model", purpose, task.id, walk, lineage or Lineage(bytes(8))), Identify(task, checkpoint))
+    return Work(ModelWork(task.id, step, walk, lineage), Identify(task, checkpoint))

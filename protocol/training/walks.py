@@ -10,19 +10,19 @@ who held it (whoever handed it over, and those invited by it) look after that pe
 """
 
 from collections.abc import Callable, Container
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
 
 from protocol import reports
 from protocol.base.entropy import Entropy
-from protocol.base.ids import Lineage, PeerId
+from protocol.base.ids import LINEAGE_BYTES, NO_LINEAGE, Digest, Lineage, PeerId
 from protocol.base.settings import Settings
 from protocol.effects import Effect, Report, SaveCheckpoint, Send, Work
 from protocol.identity.descriptor import Descriptor
 from protocol.training.state import Model
 from protocol.training.task import Task
 from protocol.training.update import Identify, Merge, Published, Sidestep
-from protocol.wire.messages import Head, Walk, WalkAck
+from protocol.wire.messages import Checkpoint, Head, Walk, WalkAck
+from protocol.work import WalkWork
 
 SLOW_STEP = 4.0
 """A step that seems to take longer than this many usual ones counts as this many, and its root is looked after."""
@@ -180,24 +180,24 @@ class Walks:
         if self._behind(message.walk, message.checkpoint.age, message.lineage, message.retry, now):
             return effects
         self.heard(message.walk, message.lineage, message.checkpoint.age, now)
-        key = ("walk", self.task.id, "received", message.walk, message.lineage, message.retry)
-        return [*effects, Work(key, Identify(self.task, message.checkpoint))]
+        purpose = WalkWork(self.task.id, "received", message.walk, message.lineage, message.retry)
+        return [*effects, Work(purpose, Identify(self.task, message.checkpoint))]
 
-    def identified(self, walk: int, lineage: Lineage, retry: bool, result: Any, now: float) -> list[Effect]:
+    def identified(self, received: WalkWork, result: tuple[Checkpoint, Digest], now: float) -> list[Effect]:
         """A walk's model has been checked and hashed: hold it, merged where that is due."""
         checkpoint, digest = result
-        model = Model(checkpoint, digest, walk, lineage)
-        partner = self._partner(model, retry)
+        model = Model(checkpoint, digest, received.walk, received.lineage)
+        partner = self._partner(model, received.retry)
         effects = self.offer_model(model, now)
         if partner is not None and checkpoint.age < self.task.last_age:
-            key = ("walk", self.task.id, "merged", walk, lineage, retry)
-            return [*effects, Work(key, Merge(self.task, checkpoint, partner.checkpoint))]
-        return effects + self._hold(model, retry, now)
+            return [*effects, Work(replace(received, step="merged"), Merge(self.task, checkpoint, partner.checkpoint))]
+        self._hold(model, received.retry, now)
+        return effects
 
-    def merged(self, walk: int, lineage: Lineage, retry: bool, result: Any, now: float) -> list[Effect]:
+    def merged(self, merged: WalkWork, result: tuple[Checkpoint, Digest], now: float) -> None:
         """A walk's model has been merged with the one that stood here."""
         checkpoint, digest = result
-        return self._hold(Model(checkpoint, digest, walk, lineage), retry, now)
+        self._hold(Model(checkpoint, digest, merged.walk, merged.lineage), merged.retry, now)
 
     def _partner(self, model: Model, retry: bool) -> Model | None:
         """The model that an arriving walk meets here, or None if it simply goes on.
@@ -216,19 +216,18 @@ class Walks:
                     return other
         return None
 
-    def _hold(self, model: Model, retry: bool, now: float) -> list[Effect]:
+    def _hold(self, model: Model, retry: bool, now: float) -> None:
         if model.checkpoint.age >= self.task.last_age:
-            return []
+            return
         if model.walk in self._traces:
             self._traces[model.walk].root = None  # this peer is
         for held in self._held:
             if held.model.walk == model.walk:  # two copies of one walk have met: the newer goes on
                 if model.checkpoint.age > held.model.checkpoint.age:
                     held.model, held.retry = model, retry
-                return []
+                return
         pause = self._settings.retry_pause_s if retry else self._settings.root_pause_s
         self._held.append(Held(model, now + pause, retry))
-        return []
 
     def take_ready(self, now: float) -> Held | None:
         """The next walk whose round may start now; it is no longer held here then."""
@@ -241,9 +240,10 @@ class Walks:
                 return held
         return None
 
-    def put_back(self, model: Model, ready_at: float) -> None:
+    def put_back(self, held: Held, ready_at: float) -> None:
         """Its round could not start (too few peers): hold it until ``ready_at``."""
-        self._held.append(Held(model, ready_at, retry=True))
+        held.ready_at = ready_at
+        self._held.append(held)
 
     def postpone(self, until: float) -> None:
         """No walk that stands here starts a round before ``until``."""
@@ -256,8 +256,8 @@ class Walks:
 
     def sidestep(self, model: Model) -> list[Effect]:
         """Its round has died, those who contributed answer it no more, and there is no other model to merge it with."""
-        key = ("walk", self.task.id, "merged", model.walk, model.lineage, True)
-        return [Work(key, Sidestep(self.task, model.checkpoint, self._entropy.token(32)))]
+        purpose = WalkWork(self.task.id, "merged", model.walk, model.lineage, True)
+        return [Work(purpose, Sidestep(self.task, model.checkpoint, self._entropy.token(32)))]
 
     def ended(self, model: Model, published: Published | None, companions: Companions, now: float) -> list[Effect]:
         """The walk's round here has ended: hand it to another peer."""
@@ -346,7 +346,7 @@ class Walks:
         if not self._reviving(able):
             return effects
         for walk in range(self.task.walks):
-            trace = self._traces.setdefault(walk, Trace(Lineage(bytes(8)), -1, self._since))
+            trace = self._traces.setdefault(walk, Trace(NO_LINEAGE, -1, self._since))
             if self._here(walk):
                 continue
             orphaned = trace.root is not None and failed(trace.root)
@@ -421,7 +421,8 @@ class Walks:
         started = Model(model.checkpoint, model.digest, walk, lineage)
         self._traces[walk] = Trace(lineage, model.checkpoint.age, now)
         report = Report(reports.WalkStarted(self.task.id, walk, lineage, revived))
-        return [report, *self._hold(started, revived, now)]
+        self._hold(started, revived, now)
+        return [report]
 
     def _lineage_above(self, lost: Trace | None) -> Lineage:
         """A new one, above that of a lost walk: whoever believes that one alive shall not take the new for stale."""
@@ -429,7 +430,7 @@ class Walks:
             above = int.from_bytes(lost.lineage, "big") + 1 + self._entropy.below(LINEAGE_STEP)
             if above < 1 << 64:
                 return Lineage(above.to_bytes(8, "big"))
-        return Lineage(self._entropy.token(8))
+        return Lineage(self._entropy.token(LINEAGE_BYTES))
 
     def _look_after(self, trace: Trace, root: Descriptor, now: float) -> None:
         trace.root, trace.look_at = root, now + self._late(trace)

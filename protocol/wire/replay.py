@@ -9,6 +9,7 @@ room the new message is refused, and nothing is forgotten early.
 import heapq
 
 from protocol.base.errors import Refusal, Refused
+from protocol.base.ids import ID_BYTES
 from protocol.base.limits import MAX_REPLAY_ENTRIES, MAX_REPLAY_PER_SENDER
 
 
@@ -48,7 +49,7 @@ class ReplayCache:
         while self._heap and self._heap[0][0] < now:
             _, key = heapq.heappop(self._heap)
             self._seen.discard(key)
-            sender = key[:-16]
+            sender = key[:-ID_BYTES]
             left = self._by_sender[sender] - 1
             if left:
                 self._by_sender[sender] = left

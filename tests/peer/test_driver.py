@@ -14,6 +14,7 @@ from peer.driver import Clock
 from peer.errors import StorageError
 from peer.transport.exchange import ENVELOPE_PATH, HELLO_PATH, Answer
 from protocol import reports
+from protocol.base.errors import Refusal, Refused
 from protocol.base.ids import RoundId, TaskId
 from protocol.effects import (
     Dial,
@@ -28,10 +29,12 @@ from protocol.effects import (
 )
 from protocol.events import MessageReceived, PeerFound, SendFailed, Stopping, TimePassed, WorkDone, WorkFailed
 from protocol.wire.messages import Checkpoint, Leave, Partial
+from protocol.work import RoundWork
 from tests.peer.driving import FOREVER, NOW, Member, Stand, members, turns, until
 
 TASK = TaskId(bytes(16))
 USE = PersistUse((b"model", b"parameters"))
+A, B, C = (RoundWork(RoundId(letter * 16), "own") for letter in (b"a", b"b", b"c"))
 EVENT = Stopping()
 """Something that happens; what the node makes of it, each test says."""
 
@@ -159,37 +162,51 @@ async def test_an_error_in_carrying_out_is_the_end_too(stand: Stand) -> None:
 
 async def test_small_work_is_done_at_once_and_comes_back_in_order(stand: Stand) -> None:
     error = ValueError("no")
-    stand.say(Work(("a",), Job(1, INLINE_BYTES)), told(1), Work(("b",), Job(error)), Work(("c",), Job(3)))
+    stand.say(Work(A, Job(1, INLINE_BYTES)), told(1), Work(B, Job(error)), Work(C, Job(3)))
     stand.driver.post(EVENT)
     here = threading.current_thread().name.partition("_")[0]
-    expected = [WorkDone(("a",), (1, here)), WorkFailed(("b",), error), WorkDone(("c",), (3, here))]
+    expected = [WorkDone(A, (1, here)), WorkFailed(B, error), WorkDone(C, (3, here))]
     assert stand.node.heard == [EVENT, *expected]
 
 
 async def test_small_work_after_something_durable_comes_back_in_order_and_before_what_happens_later(
     stand: Stand,
 ) -> None:
-    stand.say(USE, *(Work((i,), Job(i)) for i in range(4)))
+    stand.say(USE, *(Work(RoundWork(A.round, "absorb", i), Job(i)) for i in range(4)))
     stand.driver.post(EVENT)
     await turns()
     assert stand.node.heard == [EVENT]
     await stand.disk.durable()
-    assert [e.key for e in stand.node.heard[1:] if isinstance(e, WorkDone)] == [(0,), (1,), (2,), (3,)]
+    assert [e.result[0] for e in stand.node.heard[1:] if isinstance(e, WorkDone)] == [0, 1, 2, 3]
 
 
 async def test_what_happens_between_small_work_and_its_result_is_told_after_the_result(stand: Stand) -> None:
     stand.observer.hook = lambda item: stand.driver.post(TimePassed())
-    stand.say(USE, Work((1,), Job(1)), Work((2,), Job(2)), told(3))
+    stand.say(USE, Work(A, Job(1)), Work(B, Job(2)), told(3))
     stand.driver.post(EVENT)
     await turns()
     await stand.disk.durable()
-    assert [getattr(e, "key", e) for e in stand.node.heard] == [EVENT, (1,), (2,), TimePassed()]
+    assert [getattr(e, "purpose", e) for e in stand.node.heard] == [EVENT, A, B, TimePassed()]
+
+
+async def test_only_a_failure_of_its_own_is_told_and_that_once_without_its_text(
+    stand: Stand, caplog: pytest.LogCaptureFixture
+) -> None:
+    own, large = ValueError("0.1234 of a record"), Job(KeyError("0.1234"), INLINE_BYTES + 1)
+    stand.say(Work(A, Job(Refused(Refusal.MALFORMED))), Work(A, Job(own)), Work(B, Job(own)), Work(C, large))
+    stand.driver.post(EVENT)
+    await until(lambda: len(stand.node.heard) == 5)
+    assert [record.levelname for record in caplog.records] == ["ERROR", "ERROR"]
+    for name, record in zip(("ValueError", "KeyError"), caplog.records, strict=True):
+        assert record.getMessage().startswith(f"{name} at {__file__}:")
+        assert "in the step 'own'" in record.getMessage()
+        assert "0.1234" not in record.getMessage()
 
 
 @pytest.mark.parametrize("fails", [False, True])
 async def test_large_work_runs_in_a_thread_while_the_node_goes_on(stand: Stand, fails: bool) -> None:
     go, error = threading.Event(), ValueError("no")
-    stand.say(Work(("large",), Job(error if fails else 7, INLINE_BYTES + 1, go)), told(1))
+    stand.say(Work(A, Job(error if fails else 7, INLINE_BYTES + 1, go)), told(1))
     stand.driver.post(EVENT)
     stand.driver.post(TimePassed())
     await turns()
@@ -197,7 +214,7 @@ async def test_large_work_runs_in_a_thread_while_the_node_goes_on(stand: Stand, 
     assert stand.trace == [("told", told(1).item)]
     go.set()
     await until(lambda: len(stand.node.heard) == 3)
-    assert stand.node.heard[2] == (WorkFailed(("large",), error) if fails else WorkDone(("large",), (7, "work")))
+    assert stand.node.heard[2] == (WorkFailed(A, error) if fails else WorkDone(A, (7, "work")))
 
 
 # --- time ---------------------------------------------------------------------------------------------------------
@@ -276,7 +293,7 @@ async def test_closing_ends_what_is_under_way_and_nothing_is_handled_after_it(st
     stand.wire.replies["10.0.0.1:1", ENVELOPE_PATH] = lambda body: hung
     stand.node.deadline = NOW
     stand.say(
-        Send(stand.members[1].descriptor, Leave(1)), Work(("large",), Job(1, INLINE_BYTES + 1, go)), USE,
+        Send(stand.members[1].descriptor, Leave(1)), Work(A, Job(1, INLINE_BYTES + 1, go)), USE,
         told(1),
     )  # fmt: skip
     stand.driver.post(EVENT)

@@ -127,8 +127,8 @@ def step_of(effect: Effect) -> str:
     match effect:
         case Send(message=message):
             return type(message).__name__
-        case Work(key):
-            return f"{key[0]} {key[2] if key[0] == 'round' else key[1] if key[0] == 'model' else key[2]}"
+        case Work(purpose):
+            return f"{type(purpose).__name__.removesuffix('Work').lower()} {purpose.step}"
         case Report(item):
             return type(item).__name__
     return type(effect).__name__

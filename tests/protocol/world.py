@@ -51,6 +51,7 @@ from protocol.training.state import initial_state
 from protocol.training.task import RoundKind, SignedTask, Task, decode
 from protocol.wire import codec
 from protocol.wire.messages import Accept, Checkpoint, Message, Offer, Partial
+from protocol.work import Job, Purpose, RoundWork
 
 START = 1_800_000_000.0
 
@@ -285,8 +286,8 @@ class World:
             match effect:
                 case Send(to, message):
                     self._send(peer, to.peer, message)
-                case Work(key, job):
-                    self._work(peer, key, job)
+                case Work(purpose, job):
+                    self._work(peer, purpose, job)
                 case PersistRound(round_id, expires):
                     peer.disk.rounds[round_id] = expires
                     self.ever_durable.add((peer.id, round_id))
@@ -311,12 +312,12 @@ class World:
             descriptor, life = seed.node.descriptor, peer.life
             self.at(self.now + 0.01, lambda: peer.life == life and self.handle(peer, PeerFound(descriptor)))
 
-    def _work(self, peer: Peer, key: Any, job: Any) -> None:
+    def _work(self, peer: Peer, purpose: Purpose, job: Job) -> None:
         """The job runs when its time is over, as late as a thread may; meanwhile no other writes to the same sum."""
         life, sum_of = peer.life, None
-        if key[0] == "round" and key[2] in ("own", "absorb", "seal", "publish"):
-            sum_of = (peer.id, life, key[1])
-            assert sum_of not in self._summing, f"two jobs at once on one sum: {key[2]}"
+        if isinstance(purpose, RoundWork) and purpose.step in ("own", "absorb", "seal", "publish"):
+            sum_of = (peer.id, life, purpose.round)
+            assert sum_of not in self._summing, f"two jobs at once on one sum: {purpose.step}"
             self._summing.add(sum_of)
 
         def end() -> None:
@@ -324,9 +325,9 @@ class World:
             if peer.life != life:
                 return
             try:
-                event: Event = WorkDone(key, job.run())
+                event: Event = WorkDone(purpose, job.run())
             except Exception as error:  # the driver does the same
-                event = WorkFailed(key, error)
+                event = WorkFailed(purpose, error)
             self.handle(peer, event)
 
         self.at(self.now + self.work_delay, end)

@@ -20,6 +20,7 @@ from protocol.identity.keys import KemSuite, Keyring, SigningKey
 from protocol.training.state import Model, digest, initial_state
 from protocol.training.task import Task
 from protocol.wire.messages import Ancestor, Checkpoint, Offer
+from protocol.work import RoundWork
 from tests.protocol.world import ToyApplication, make_task
 
 NOW = 1_800_000_000.0
@@ -92,13 +93,13 @@ class Bench:
             if not isinstance(effect, Work):
                 done.append(effect)
                 continue
-            _, round_id, step, place = effect.key
+            assert isinstance(effect.purpose, RoundWork)
             try:
                 result = effect.job.run()
             except Exception as error:  # the driver does the same
-                queue += self.machine.on_work_failed(round_id, step, place, error, now)
+                queue += self.machine.on_work_failed(effect.purpose, error, now)
             else:
-                queue += self.machine.on_work_done(round_id, step, place, result, now)
+                queue += self.machine.on_work_done(effect.purpose, result, now)
         return done
 
 

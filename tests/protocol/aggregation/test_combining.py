@@ -16,6 +16,7 @@ from protocol.aggregation.round import Child, Recording, Round
 from protocol.application import Contribution
 from protocol.effects import PersistUse, Report, Send, Work
 from protocol.wire.messages import Abstain, Partial
+from protocol.work import RoundWork
 from tests.protocol.aggregation.bench import NOW, Bench, make_bench, said, told
 
 
@@ -58,7 +59,7 @@ def with_own(bench: Bench, state: Round) -> Round:
 
 def ready(state: Round) -> list[str]:
     """The names of the jobs started."""
-    return [effect.key[2] for effect in combining.pump(state) if isinstance(effect, Work)]
+    return [effect.purpose.step for effect in combining.pump(state) if isinstance(effect, Work)]
 
 
 # --- one job at a time --------------------------------------------------------------------------------------------
@@ -68,7 +69,7 @@ def test_jobs_on_the_sum_stand_in_line(bench: Bench) -> None:
     state = invitee(bench, 1)
     (first,) = combining.enqueue(state, "own", Job("a"))
     assert isinstance(first, Work)
-    assert first.key == ("round", state.id, "own", -1)
+    assert first.purpose == RoundWork(state.id, "own")
     assert combining.enqueue(state, "absorb", Job("b"), 1) == []
     assert combining.enqueue(state, "absorb", Job("c"), 0) == []
     assert combining.pump(state) == []  # the first one is under way
@@ -76,7 +77,7 @@ def test_jobs_on_the_sum_stand_in_line(bench: Bench) -> None:
         state.busy = False
         (work,) = combining.pump(state)
         assert isinstance(work, Work)
-        assert (work.key[2:], work.job.run()) == (("absorb", place), name)
+        assert (work.purpose, work.job.run()) == (RoundWork(state.id, "absorb", place), name)
     state.busy = False
     assert ready(state) == []
 
@@ -111,7 +112,7 @@ def test_nothing_is_combined_before_everything_is_here(bench: Bench) -> None:
     state.busy = False
     effects, reason = combining.settle(ports(bench), state, NOW)
     assert reason is None
-    assert [e.key[2] for e in effects if isinstance(e, Work)] == ["seal"]
+    assert [e.purpose.step for e in effects if isinstance(e, Work)] == ["seal"]
     assert state.phase is Phase.COMBINING
     assert combining.settle(ports(bench), state, NOW) == ([], None)  # once
 
@@ -191,7 +192,7 @@ def test_a_root_publishes_no_fewer_than_the_minimum_cohort(bench: Bench, cohort:
         assert (effects, reason) == ([], AbstainReason.COHORT_TOO_SMALL)
     else:
         assert reason is None
-        assert [e.key[2] for e in effects if isinstance(e, Work)] == ["publish"]
+        assert [e.purpose.step for e in effects if isinstance(e, Work)] == ["publish"]
 
 
 # --- what leaves, and what is durable before ----------------------------------------------------------------------

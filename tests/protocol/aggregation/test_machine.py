@@ -31,6 +31,7 @@ from protocol.wire.messages import (
     Partial,
     SealedSeed,
 )
+from protocol.work import RoundStep, RoundWork
 from tests.protocol.aggregation.bench import NOW, Bench, make_bench, said, told
 
 ROUND = RoundId(b"r" * 16)
@@ -39,9 +40,16 @@ ROUND = RoundId(b"r" * 16)
 def kinds(effects: list[Effect]) -> list[str]:
     """What an effect is, in one word each, in order."""
     return [
-        type(e.message).__name__ if isinstance(e, Send) else e.key[2] if isinstance(e, Work) else type(e).__name__
+        type(e.message).__name__ if isinstance(e, Send) else e.purpose.step if isinstance(e, Work) else type(e).__name__
         for e in effects
     ]
+
+
+def do(bench: Bench, work: Effect) -> list[Effect]:
+    """What a job of a round leads to."""
+    assert isinstance(work, Work)
+    assert isinstance(work.purpose, RoundWork)
+    return bench.machine.on_work_done(work.purpose, work.job.run(), NOW)
 
 
 def state(bench: Bench, round_id: RoundId = ROUND) -> Round:
@@ -574,7 +582,7 @@ def test_a_partial_under_way_is_not_called_back_by_leaving() -> None:
     queue = bench.take(bench.offer(1, 2, 3))[2:]
     while kinds(queue) != ["seal"]:
         (work,) = [e for e in queue if isinstance(e, Work)]
-        queue = bench.machine.on_work_done(ROUND, work.key[2], work.key[3], work.job.run(), NOW)
+        queue = do(bench, work)
     assert state(bench).phase is Phase.COMBINING
     assert bench.machine.leave(NOW) == []
     assert isinstance(said(bench.finish(queue))[0], Partial)
@@ -588,30 +596,28 @@ def test_work_on_the_sum_is_done_one_after_another() -> None:
     first = bench.take(bench.offer(1, 2, cap=3))
     offers = [e for e in first if isinstance(e, Send) and isinstance(e.message, Offer)]
     peers = [m.descriptor.peer for m in bench.members]
-    contribute = bench.machine.on_work_done(
-        ROUND, "identify", -1, next(e for e in first if isinstance(e, Work)).job.run(), NOW
-    )
+    contribute = do(bench, next(e for e in first if isinstance(e, Work)))
     one = bench.machine.on_partial(offers[0].to, childs_partial(bench, peers.index(offers[0].to.peer)), NOW)
     assert kinds(one) == ["absorb"]
-    assert kinds(bench.machine.on_work_done(ROUND, "contribute", -1, contribute[0].job.run(), NOW)) == []
+    assert kinds(do(bench, contribute[0])) == []
     assert bench.machine.on_partial(offers[1].to, childs_partial(bench, peers.index(offers[1].to.peer)), NOW) == []
-    second = bench.machine.on_work_done(ROUND, "absorb", one[0].key[3], one[0].job.run(), NOW)
+    second = do(bench, one[0])
     assert kinds(second) == ["own"]
-    third = bench.machine.on_work_done(ROUND, "own", -1, second[0].job.run(), NOW)
+    third = do(bench, second[0])
     assert kinds(third) == ["absorb"]
-    assert kinds(bench.machine.on_work_done(ROUND, "absorb", third[0].key[3], third[0].job.run(), NOW)) == ["seal"]
+    assert kinds(do(bench, third[0])) == ["seal"]
 
 
 @pytest.mark.parametrize("step", ["contribute", "own", "absorb", "seal", "identify"])
-def test_work_that_fails_ends_the_round_here_and_the_parent_hears(step: str) -> None:
+def test_work_that_fails_ends_the_round_here_and_the_parent_hears(step: RoundStep) -> None:
     bench = make_bench()
     bench.take(bench.offer(1, 2, 3))
-    effects = bench.machine.on_work_failed(ROUND, step, -1, MemoryError(), NOW)
+    effects = bench.machine.on_work_failed(RoundWork(ROUND, step), MemoryError(), NOW)
     reason = AbstainReason.NO_PARAMETERS if step == "identify" else AbstainReason.WORK_FAILED
     assert said(effects) == [Abstain(ROUND, reason)]
     assert bench.machine.idle
-    assert bench.machine.on_work_done(ROUND, step, -1, None, NOW) == []
-    assert bench.machine.on_work_failed(ROUND, step, -1, MemoryError(), NOW) == []
+    assert bench.machine.on_work_done(RoundWork(ROUND, step), None, NOW) == []
+    assert bench.machine.on_work_failed(RoundWork(ROUND, step), MemoryError(), NOW) == []
 
 
 def test_late_answers_to_a_round_that_is_over_are_no_fault() -> None:

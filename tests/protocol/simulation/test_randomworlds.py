@@ -9,10 +9,11 @@ import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
+from protocol import effects, reports
 from protocol.aggregation import combining, jobs, machine
 from protocol.aggregation import round as round_module
 from protocol.aggregation.phases import Phase
@@ -21,9 +22,10 @@ from protocol.membership.dialling import Dialler
 from protocol.node import Node
 from protocol.simulation.costs import Costs
 from protocol.simulation.mishaps import KINDS
-from protocol.simulation.randomworlds import EXACT_EVERY, SECRECY_EVERY, check_world, random_world
+from protocol.simulation.randomworlds import EXACT_EVERY, SECRECY_EVERY, STEPS, check_world, random_world
 from protocol.training import update
 from protocol.wire import messages as m
+from protocol.work import ModelStep, RoundStep, WalkStep
 
 WORLDS = int(os.environ.get("SUSURRUS_TEST_WORLDS", "300"))
 FAILED_SEEDS: tuple[int, ...] = (
@@ -35,6 +37,13 @@ FAILED_SEEDS: tuple[int, ...] = (
 """Every seed that ever failed, with what it found.  (Worlds are redrawn when ``random_world`` changes: each of these
 mistakes has a test of its own too.)"""
 Patch = pytest.MonkeyPatch
+
+
+def test_peers_die_before_everything_that_a_peer_does() -> None:
+    """A name that nothing has is a death that never comes."""
+    work = {*get_args(RoundStep), *get_args(WalkStep), *get_args(ModelStep)}
+    assert set(STEPS) <= {*work, *dir(m), *dir(effects), *dir(reports), ""}
+    assert work - {"introduced"} <= set(STEPS)
 
 
 def violations(worlds: int, match: str, first: int = 0, **changes: Any) -> int | None:

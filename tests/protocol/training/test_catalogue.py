@@ -193,7 +193,7 @@ def held(age: int = 3) -> Catalogue:
     c = catalogue()
     c.adopt(signed(TASK), NOW)
     (work,) = [pull(c, age)]
-    c.identified(work.key[1:], work.job.run(), NOW)
+    c.identified(work.purpose, work.job.run(), NOW)
     return c
 
 
@@ -249,7 +249,7 @@ def test_a_pulled_model_that_is_old_news_changes_nothing() -> None:
     c.hear_head(ONE, head(9), NOW + 10)
     (work,) = c.on_model_reply(ONE, ModelReply(checkpoint(2, 5.0)))
     assert isinstance(work, Work)
-    assert c.identified(work.key[1:], work.job.run(), NOW) == []
+    assert c.identified(work.purpose, work.job.run(), NOW) == []
     assert [h.age for h in c.heads(NOW)] == [3]
 
 
@@ -269,7 +269,7 @@ def test_a_model_is_sent_once_until_an_honest_peer_would_ask_again() -> None:
     assert c.on_model_request(ONE, ModelRequest(TASK.id, 1), NOW + ASK_AGAIN_S - 0.1) == []
     assert len(c.on_model_request(TWO, ModelRequest(TASK.id, 0), NOW + ASK_AGAIN_S - 0.1)) == 1
     work = pull(c, 4, NOW + 0.1)
-    c.identified(work.key[1:], work.job.run(), NOW + 0.1)
+    c.identified(work.purpose, work.job.run(), NOW + 0.1)
     assert len(c.on_model_request(ONE, ModelRequest(TASK.id, 4), NOW + 0.2)) == 1, "a newer one"
     assert len(c.on_model_request(ONE, ModelRequest(TASK.id, 4), NOW + ASK_AGAIN_S)) == 1
 

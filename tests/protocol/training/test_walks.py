@@ -16,8 +16,9 @@ from protocol.identity.descriptor import Descriptor
 from protocol.training import state
 from protocol.training.state import Model
 from protocol.training.update import Merge, Published, Sidestep
-from protocol.training.walks import LONGEST_PAUSE_S, SLOW_STEP, Walks
+from protocol.training.walks import LONGEST_PAUSE_S, SLOW_STEP, Held, Walks
 from protocol.wire.messages import Checkpoint, Head, Walk, WalkAck
+from protocol.work import WalkWork
 from tests.protocol.aggregation.bench import Member, make_network
 from tests.protocol.world import make_task
 
@@ -61,10 +62,12 @@ def arrive(w: Walks, model: Model, now: float = NOW, retry: bool = False, nonce:
         if not isinstance(effect, Work):
             out.append(effect)
             continue
-        _, task, step, walk, lineage, again = effect.key
-        assert task == TASK.id
-        result = effect.job.run()
-        queue += (w.identified if step == "received" else w.merged)(walk, lineage, again, result, now)
+        assert isinstance(effect.purpose, WalkWork)
+        assert effect.purpose.task == TASK.id
+        if effect.purpose.step == "received":
+            queue += w.identified(effect.purpose, effect.job.run(), now)
+        else:
+            w.merged(effect.purpose, effect.job.run(), now)
     return out
 
 
@@ -137,24 +140,25 @@ def test_a_retry_waits_a_little() -> None:
     assert ready.retry
 
 
-def test_what_is_put_back_starts_later() -> None:
+@pytest.mark.parametrize("retry", [False, True])
+def test_what_is_put_back_starts_later_and_is_no_more_of_a_retry_than_before(retry: bool) -> None:
     w = walks()
-    arrive(w, model(3))
-    ready = w.take_ready(NOW)
+    arrive(w, model(3), retry=retry)
+    ready = w.take_ready(NOW + LAN.retry_pause_s)
     assert ready is not None
-    w.round_begun(0, A, 3, None, NOW)
-    w.put_back(ready.model, NOW + 1)
+    w.put_back(ready, NOW + 1)
     assert w.take_ready(NOW + 0.9) is None
     again = w.take_ready(NOW + 1)
     assert again is not None
-    assert again.model is ready.model
+    assert (again.model, again.retry) == (ready.model, retry)
 
 
 def test_walks_that_are_postponed_start_later_and_none_is_passed_over() -> None:
     task = make_task(walks=3)
     w = Walks(task, SeededEntropy("postponed"), LAN, NOW)
     for walk in range(3):
-        w.merged(walk, Lineage(bytes([walk]) * 8), False, (model(1).checkpoint, model(1).digest), NOW)
+        merged = WalkWork(TASK.id, "merged", walk, Lineage(bytes([walk]) * 8), False)
+        w.merged(merged, (model(1).checkpoint, model(1).digest), NOW)
     w.postpone(NOW + 1.0)
     assert w.take_ready(NOW + 0.9) is None
     assert w.next_deadline(True)[0] == NOW + 1.0
@@ -286,7 +290,8 @@ def test_a_sidestep_leads_to_another_model_of_the_same_age() -> None:
     (work,) = w.sidestep(model(0))
     assert isinstance(work, Work)
     assert isinstance(work.job, Sidestep)
-    assert w.merged(*work.key[3:], work.job.run(), NOW) == []
+    assert isinstance(work.purpose, WalkWork)
+    w.merged(work.purpose, work.job.run(), NOW)
     ready = taken(w)
     assert ready is not None
     assert ready.checkpoint.age == 0
@@ -640,7 +645,7 @@ def test_who_does_not_revive(why: str) -> None:
         w.offer_model(model(TASK.last_age if why == "finished" else 5), NOW)
     w.heard(1, B, 30, NOW + 1e6)
     if why == "standing":
-        w.put_back(model(5), NOW + 2e6)
+        w.put_back(Held(model(5), NOW), NOW + 2e6)
     if why == "handing":
         w.ended(model(5), None, others, NOW)
         for h in w._handing.values():
@@ -697,8 +702,9 @@ def test_the_merge_job_is_of_this_task() -> None:
     message = Walk(1, 0, A, False, model(3).checkpoint)
     (_, identify) = w.on_walk(OTHERS[0], message, NOW)
     assert isinstance(identify, Work)
-    effects = w.identified(0, A, False, identify.job.run(), NOW)
+    assert isinstance(identify.purpose, WalkWork)
+    effects = w.identified(identify.purpose, identify.job.run(), NOW)
     (merge,) = [e for e in effects if isinstance(e, Work)]
     assert isinstance(merge.job, Merge)
     assert merge.job.task.id == TaskId(TASK.id)
-    assert merge.key == ("walk", TASK.id, "merged", 0, A, False)
+    assert merge.purpose == WalkWork(TASK.id, "merged", 0, A, False)
