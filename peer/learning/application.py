@@ -52,13 +52,12 @@ class ContributionJob:
     def run(self) -> Contribution:
         """Sample, gradient, clip."""
         task = self.learner.task
-        made = self.learner.contribute(
+        return self.learner.contribute(
             self.kind,
             state.parameters(task, self.checkpoint),
             state.statistics(task, self.checkpoint),
             self.entropy,
         )
-        return Contribution(made.values)
 
 
 def read_bound(task: Task, binding: DataBinding, *, labels: bool = True, quotes: bool = True) -> Table:

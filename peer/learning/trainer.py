@@ -3,13 +3,14 @@
 Neighbours: the driver runs ``contribute`` in a thread, the session ``evaluate``; ``protocol.masking.ring`` encodes the
 sections of a contribution; ``preprocess`` and ``models`` do the arithmetic.
 Invariants: held-out records never enter a contribution; every contribution comes from a sample drawn afresh, of at most
-half of the training records where there are two or more, and always of weight ``batch_per_peer``; a ``Learner`` does
-not change after it is made, so its methods may run in several threads at once.
+half of the training records where there are two or more, and always of weight ``batch_per_peer``; there is one
+whatever the model makes of the records; a ``Learner`` does not change after it is made, so its methods may run in
+several threads at once.
 """
 
+import logging
 from collections.abc import Mapping
 from copy import copy
-from dataclasses import dataclass, field
 from typing import Any, assert_never
 
 import numpy as np
@@ -17,30 +18,20 @@ from numpy.typing import NDArray
 
 from peer.learning.models import Model, model_for
 from peer.learning.preprocess import Statistics, scale, scale_target, standardise, unscale_target
+from peer.observe.logs import where
+from protocol.application import Contribution
 from protocol.base.entropy import Entropy
 from protocol.base.errors import ConfigurationError
 from protocol.masking.ring import clip_l2
 from protocol.training.task import RoundKind, Task
+
+log = logging.getLogger("susurrus.learning")
 
 HELD_OUT_SHARE = 0.2
 HELD_OUT_FROM = 5
 """Records from which on at least one is held out."""
 
 _CHUNK = 4096
-
-
-@dataclass(frozen=True, slots=True)
-class Contribution:
-    """What a peer puts into a round, before it is encoded and masked.
-
-    ``values``: one array per section.  GRADIENT: clipped mean gradient (d, float32), weight (1,), sum of the losses cut
-    at ``task.loss_bound`` (1,), hits (1,).  STATISTICS: mean of the scaled features (f,), mean of their squares (f,),
-    weight (1,).
-    """
-
-    values: tuple[NDArray[Any], ...] = field(repr=False)
-    deterministic: bool
-    """The same again whenever it is asked for (a peer with one record): it may be used once per model digest."""
 
 
 class Learner:
@@ -60,11 +51,13 @@ class Learner:
         features, targets = prepare(task, X, y)
         self._test_x, self._test_y = features[order[:held]], targets[order[:held]]
         self._train_x, self._train_y = features[order[held:]], targets[order[held:]]
+        self._told: set[str] = set()
+        """Kinds of errors of the model that are in the log."""
 
     def also(self, task: Task, model: Model) -> "Learner":
         """The same records in memory, split alike, bound to another task that has the same ``taken``."""
         other = copy(self)
-        other.task, other.model = task, model
+        other.task, other.model, other._told = task, model, set()
         return other
 
     @property
@@ -87,28 +80,52 @@ class Learner:
     ) -> Contribution:
         """A contribution from a fresh sample.  O(batch x dimension); thread-safe if ``entropy`` is the caller's own.
 
-        Raises ``ValueError`` if the model's gradient or loss is not finite (a model that diverged).
+        Sections as ``protocol.application.sections_of``: GRADIENT: clipped mean gradient (d, float32), weight (1,), sum
+        of the losses cut at ``task.loss_bound`` (1,), hits (1,).  STATISTICS: mean of the scaled features (f,), mean of
+        their squares (f,), weight (1,).
         """
         batch = self.task.batch_per_peer
         rows = draw_sample(len(self._train_x), batch, generator(entropy))
         z = self._train_x[rows]
         weight = np.array([batch], dtype=np.float64)
-        values: tuple[NDArray[Any], ...]
         match kind:
             case RoundKind.STATISTICS:
                 wide = z.astype(np.float64)
-                values = (wide.mean(axis=0), np.square(wide).mean(axis=0), weight)
+                return Contribution((wide.mean(axis=0), np.square(wide).mean(axis=0), weight))
             case RoundKind.GRADIENT:
-                vector, losses, hits = self.model.gradient(params, standardise(z, statistics), self._train_y[rows])
-                vector = np.ascontiguousarray(vector, dtype=np.float32)
-                if vector.shape != (self.task.dimension,) or not np.isfinite(losses).all():
-                    raise ValueError(f"model '{self.task.model}' gave a loss that is not finite or a wrong gradient")
-                clip_l2(vector, self.task.clip)
-                loss = np.clip(losses, 0.0, self.task.loss_bound).sum(keepdims=True)
-                values = (vector, weight, loss, np.array([hits if self.task.classes else 0], dtype=np.float64))
+                vector, loss, hits = self._gradient(params, standardise(z, statistics), self._train_y[rows])
+                return Contribution((vector, weight, np.array([loss]), np.array([hits], dtype=np.float64)))
             case _:
                 assert_never(kind)
-        return Contribution(values, deterministic=self.deterministic)
+
+    def _gradient(
+        self, params: NDArray[np.float32], z: NDArray[np.float32], y: NDArray[Any]
+    ) -> tuple[NDArray[np.float32], float, int]:
+        """Clipped mean gradient, sum of the cut losses, hits.
+
+        Neutral ones where the model has none that are finite: parameters are another's choice, and whether a peer
+        contributes to them must not depend on its records, or it answers a question about them each time.
+        """
+        task = self.task
+        try:
+            vector, losses, hits = self.model.gradient(params, z, y)
+            vector = np.ascontiguousarray(vector, dtype=np.float32)
+            if vector.shape != (task.dimension,) or losses.shape != (len(z),) or not np.isfinite(losses).all():
+                raise ValueError("a loss that is not finite, or a gradient of a wrong shape")
+            clip_l2(vector, task.clip)
+            loss = float(np.clip(losses, 0.0, task.loss_bound).sum())
+            return vector, loss, min(max(int(hits), 0), len(z)) if task.classes else 0
+        except MemoryError:  # a matter of sizes
+            raise
+        except Exception as error:  # its text may quote a record
+            if type(error).__name__ not in self._told:
+                self._told.add(type(error).__name__)
+                log.error(
+                    "task '%s': its model has no finite gradient here (%s); nothing is added to its sums",
+                    task.name,
+                    where(error),
+                )
+            return np.zeros(task.dimension, np.float32), task.loss_bound * len(z), 0
 
     def evaluate(self, params: NDArray[np.float32], statistics: Statistics | None) -> tuple[float, float]:
         """(mean loss, accuracy; R squared for regression) on the held-out records; NaN twice where there are none."""

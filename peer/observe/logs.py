@@ -129,6 +129,12 @@ class LoopErrors:
             _log.error("too many open files: nobody is let in until some are closed; raise the limit (ulimit -n)")
 
 
+def where(error: BaseException) -> str:
+    """An exception as a log may hold it, its type and the line that raised it: its text may quote a record."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return type(error).__name__ + (f" at {frames[-1].filename}:{frames[-1].lineno}" if frames else "")
+
+
 class OncePer:
     """Says whether a (source, kind) is to be told: once a day, ``most`` of all in a day; and counts."""
 

@@ -9,14 +9,13 @@ many a day, and counted always.
 import logging
 import math
 import time
-import traceback
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from peer.audit.recording import Recorder
-from peer.observe.logs import OncePer, RefusalLog
+from peer.observe.logs import OncePer, RefusalLog, where
 from peer.storage import Storage
 from protocol import reports
 from protocol.base.errors import Refused
@@ -177,11 +176,8 @@ class Observer:
 
     def work_failed(self, step: str, error: Exception) -> None:
         """A job raised, in code of ours or in a model class of the user's own; its text may quote a record."""
-        name = type(error).__name__
-        if self._once.first("a job", f"{step} {name}"):
-            place = traceback.extract_tb(error.__traceback__)[-1:]
-            where = f" at {place[0].filename}:{place[0].lineno}" if place else ""
-            log.error("%s%s in the step '%s' (further ones are not told)", name, where, step)
+        if self._once.first("a job", f"{step} {type(error).__name__}"):
+            log.error("%s in the step '%s' (further ones are not told)", where(error), step)
 
     def failed(self, what: str, error: Any) -> None:
         """Something of our own went wrong that the peer can live with."""

@@ -1,6 +1,7 @@
 """What a peer contributes: bounded, of fixed weight, from a fresh half of its training records, none held out."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -115,8 +116,8 @@ def test_how_many_are_held_out(records: int, held: int) -> None:
 def test_only_a_single_record_is_deterministic() -> None:
     for records, expected in ((1, True), (2, False), (5, False)):
         subject, spy = spied(records)
-        done = subject.contribute(RoundKind.GRADIENT, np.zeros(1, np.float32), None, SeededEntropy(3))
-        assert done.deterministic is subject.deterministic is expected
+        subject.contribute(RoundKind.GRADIENT, np.zeros(1, np.float32), None, SeededEntropy(3))
+        assert subject.deterministic is expected
         assert len(spy.seen[0]) == 8
     assert all(np.isnan(v) for v in spied(1)[0].evaluate(np.zeros(1, np.float32), None))
 
@@ -150,14 +151,69 @@ def test_gradient_is_clipped_loss_is_cut_and_hits_are_counted() -> None:
         assert (weight[0], loss[0], hits[0]) == (8, 8 * 3.0, 5)
 
 
-def test_a_diverged_model_contributes_nothing() -> None:
+class Broken(Exception):
+    pass
+
+
+@pytest.mark.parametrize(
+    "what", ["not finite", "losses not finite", "of a wrong shape", "too few losses", "none at all"]
+)
+def test_whatever_a_model_makes_of_the_records_there_is_a_contribution(
+    what: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Parameters are another's choice: who contributes to some and not to others has told of his records."""
     subject, spy = spied(40)
-    spy.vector = np.array([np.nan], dtype=np.float32)
-    with pytest.raises(ValueError, match="not finite"):
+    match what:
+        case "not finite":
+            spy.vector = np.array([np.nan], dtype=np.float32)
+        case "of a wrong shape":
+            spy.vector = np.zeros(2, dtype=np.float32)
+        case _:
+            losses = {"losses not finite": np.full(8, np.inf), "too few losses": np.zeros(7)}.get(what)
+
+            def gradient(params: Any, X: Any, y: Any) -> Gradient:
+                if losses is None:
+                    raise Broken("0.1234 of a record")
+                return Gradient(np.ones(1, np.float32), losses, 5)
+
+            monkeypatch.setattr(spy, "gradient", gradient)
+    for _ in range(2):
+        made = subject.contribute(RoundKind.GRADIENT, np.zeros(1, np.float32), None, SeededEntropy(0)).values
+        assert [section.tolist() for section in made] == [[0.0], [8.0], [8 * 3.0], [0.0]]
+    (told,) = caplog.records
+    assert told.levelname == "ERROR"
+    assert ("Broken" if what == "none at all" else "ValueError") in told.getMessage()
+    assert "0.1234" not in told.getMessage()
+
+
+def test_memory_that_is_lacking_is_no_matter_of_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    def gradient(params: Any, X: Any, y: Any) -> Gradient:
+        raise MemoryError
+
+    subject, spy = spied(40)
+    monkeypatch.setattr(spy, "gradient", gradient)
+    with pytest.raises(MemoryError):
         subject.contribute(RoundKind.GRADIENT, np.zeros(1, np.float32), None, SeededEntropy(0))
-    spy.vector = np.zeros(2, dtype=np.float32)
-    with pytest.raises(ValueError, match="wrong gradient"):
-        subject.contribute(RoundKind.GRADIENT, np.zeros(1, np.float32), None, SeededEntropy(0))
+
+
+@pytest.mark.parametrize("model", ["linear", "logistic", "softmax", "svm", "mlp"])
+def test_parameters_at_the_end_of_their_range_ask_nothing(model: str) -> None:
+    """A score overflows where a feature is above a threshold of the asker's choice, and nowhere else."""
+    regression, classes = model == "linear", ("0", "1", "2") if model in ("softmax", "mlp") else ("0", "1")
+    described = Schema(
+        "s", ("a",), "t", () if regression else classes, ((-1.0, 1.0),), (0.0, 1.0) if regression else (0.0, 0.0)
+    )
+    task = task_for_dataset(described, model=model, statistics_rounds=0)
+    largest, neutral = float(np.finfo(np.float32).max), []
+    params = np.full(task.dimension, 0.5 * largest, dtype=np.float32)
+    params[: task.dimension // 2] = largest
+    for feature in (0.9, -0.9):
+        X, y = np.full((20, 1), feature), np.ones(20) if regression else np.ones(20, int)
+        subject = Learner(task, model_for(task), X, y, entropy=SeededEntropy("split"))
+        made = subject.contribute(RoundKind.GRADIENT, params, None, SeededEntropy(0)).values
+        assert all(np.isfinite(section).all() for section in made)
+        neutral.append(not made[0].any())
+    assert True in neutral  # here it would have said something
 
 
 def test_statistics_are_unbiased_moments_of_the_training_records() -> None:
