@@ -72,6 +72,8 @@ class DataBinding:
     """Name of the target column; ``None``: what the task calls it."""
     features: tuple[str, ...] = ()
     """This file's names of the schema's features, in the schema's order; empty: the same names."""
+    classes: tuple[str, ...] = ()
+    """The only labels that tasks may ask for; empty: those of the first task."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -261,6 +261,7 @@ DATA_KEYS: Mapping[str, Key] = {
     "format": Key(choice(*DATA_FORMATS), str, "auto"),
     "target": Key(text, str, None),
     "features": Key(text_list(text, 100_000), list, ()),
+    "classes": Key(text_list(text, 100_000), list, ()),
 }
 """Keys of every ``[data.SCHEMA]``."""
 

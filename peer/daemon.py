@@ -123,6 +123,7 @@ class Daemon:
             self.home.signing_key.seed,
             self.clock,
             recording=self._audit_dir is not None,
+            own=self.home.signing_key.peer_id,
         )
         if introduced is not None:
             await self._load(introduced)

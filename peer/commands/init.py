@@ -209,6 +209,7 @@ def config_text(
     parts += [
         '# format = "auto"            # or csv, npz, libsvm',
         "# features = []              # this file's columns in the schema's order; empty: the schema's own names",
+        "# classes = []               # the labels that tasks may ask for; empty: those of the first task",
         "",
         "[limits]",
         "# collusion_threshold = 2    # decline tasks that promise less (S)",

@@ -5,7 +5,8 @@ work, ``peer.session`` calls ``load`` in a thread when a task is adopted, ``peer
 Invariants: records are read once, outside the event loop, for all tasks that take the same columns in the same ranges,
 and held once for all of them; until they are, and wherever they cannot be, this peer has none; what cannot be read is
 said in one sentence and never half-used, and the sentence quotes no record unless a person has typed the command that
-asked for it.
+asked for it.  Whether records fit a task is seen by its submitter: so strangers may choose the columns and labels of a
+schema once, and not again until the answers tell what stands in a file.
 """
 
 import hashlib
@@ -23,7 +24,7 @@ from peer.learning.trainer import Learner, taken
 from protocol.application import Contribution, Freshness
 from protocol.base.entropy import Entropy, SeededEntropy
 from protocol.base.errors import ConfigurationError
-from protocol.base.ids import TaskId
+from protocol.base.ids import PeerId, TaskId
 from protocol.identity.keys import peer_id
 from protocol.training import state
 from protocol.training.task import RoundKind, Task
@@ -32,6 +33,9 @@ from protocol.wire.messages import Checkpoint
 log = logging.getLogger("susurrus.learning")
 
 HOUR_S = 3600.0
+
+Question = tuple[tuple[str, ...], str, tuple[str, ...]]
+"""Features and target as the file calls them, and the labels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +88,7 @@ class LocalApplication:
     """Tasks and records of one peer.
 
     ``clock`` gives Unix seconds; ``split_seed`` keeps the held-out split stable; ``recording``: rounds are recorded for
-    an audit, in the clear.
+    an audit, in the clear; ``own``: this peer, whose user may ask his own records what he likes.
     """
 
     def __init__(
@@ -95,8 +99,12 @@ class LocalApplication:
         clock: Callable[[], float],
         *,
         recording: bool = False,
+        own: PeerId | None = None,
     ) -> None:
         self._config = config
+        self._own = own
+        self._asked: dict[str, set[Question]] = {}
+        """Of each schema, what the tasks ask that this peer has accepted."""
         self._recording = recording
         self._entropy = entropy
         self._split_seed = hashlib.sha256(b"susurrus held-out split\0" + split_seed).digest()
@@ -117,18 +125,35 @@ class LocalApplication:
         return Freshness.DETERMINISTIC if learner.training_records == 1 else Freshness.FRESH
 
     def accepts(self, task: Task, submitter_key: bytes) -> str | None:
-        """The user's own limits; and whoever records takes part in nothing that it must not record."""
+        """The user's own limits; and whoever records takes part in nothing that it must not record.
+
+        Tasks come in the order in which they were adopted, also after a restart: the first question of a schema stays
+        the one that strangers may ask.
+        """
         if self._recording and not task.public_data:
             return "--audit records values, and it does not say public_data = true"
         limits = self._config.limits
-        if limits.submitters != (ANYBODY,) and peer_id(submitter_key).hex() not in limits.submitters:
+        submitter = peer_id(submitter_key)
+        if limits.submitters != (ANYBODY,) and submitter.hex() not in limits.submitters:
             return "limits.submitters does not name who submitted it"
         if task.collusion_threshold < limits.collusion_threshold:
             return f"its collusion threshold {task.collusion_threshold} is below limits.collusion_threshold"
         if task.minimum_cohort < limits.minimum_cohort:
             return f"its minimum cohort {task.minimum_cohort} is below limits.minimum_cohort"
-        if task.schema not in self._config.data:
+        binding = self._config.data.get(task.schema)
+        if binding is None:
             return f"no data is bound to its schema: config.toml has no [data.{task.schema}]"
+        if binding.classes and binding.classes != task.classes:
+            return f"its classes are not those of config.toml's [data.{task.schema}]"
+        asked = self._asked.setdefault(task.schema, set())
+        question = binding.features or task.features, binding.target or task.target, task.classes
+        known = limits.submitters != (ANYBODY,) or submitter == self._own
+        if asked and question not in asked and not known:
+            return (
+                f"it asks other columns or classes of the schema '{task.schema}' than the first task did;"
+                " limits.submitters may name who shall ask what he likes"
+            )
+        asked.add(question)
         return None
 
     def gate(self) -> str | None:

@@ -179,11 +179,13 @@ def _check(path: Path) -> None:
 
 
 def _damaged(path: Path, finding: str) -> ConfigurationError:
-    # Ten minutes is the longest round (limits.MAX_BUDGET_S): after it, forgotten rounds can do no harm.
+    # Ten minutes is the longest round (limits.MAX_BUDGET_S): after it, forgotten rounds can do no harm.  What a single
+    # record has answered is another matter.
     return ConfigurationError(
         [
             f"the database {path} is damaged ({finding}) and was left as it is; put back a copy of it, or move it "
-            "away, wait ten minutes and start again with an empty one"
+            "away, wait ten minutes and start again with an empty one; if this peer has a single record, do neither: "
+            "what it has answered would be forgotten, and answered again"
         ]
     )
 

@@ -223,7 +223,7 @@ def test_every_commented_setting_is_right_and_the_default(tmp_path: Path) -> Non
     settings = [line for line in commented.splitlines() if line.startswith("# ") and " = " in line]
     assert len(settings) > 12
     for line in settings:
-        if not line.startswith(("# mine", "# path", "# target", "# features", "# format")):
+        if not line.startswith(("# mine", "# path", "# target", "# features", "# classes", "# format")):
             assert parse_config(tmp_path, commented.replace(line, line[2:])) == plain, line
     log = parse_config(
         tmp_path,

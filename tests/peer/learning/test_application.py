@@ -133,6 +133,57 @@ def test_a_task_without_bound_data_is_declined(tmp_path: Path, task: Task) -> No
         application.load(other)
 
 
+def asking(task: Task, name: str, **changes: Any) -> Task:
+    return replace(task, name=name, **changes)
+
+
+def test_strangers_may_choose_columns_and_labels_once(tmp_path: Path, task: Task) -> None:
+    """Whether a file fits can be seen from outside: who may ask as he likes reads a label in six questions."""
+    names = tuple(reversed(task.features))
+    others = [
+        asking(task, "labels", classes=(*task.classes[:-1], "x")),
+        asking(task, "order", classes=task.classes[::-1]),
+        asking(task, "target", target="diagnosis"),
+        asking(task, "columns", features=names),
+    ]
+    application = make(tmp_path, task, 10)
+    assert application.accepts(replace(task, collusion_threshold=1), KEY.public_bytes) is not None
+    for first in (task, asking(task, "again"), asking(task, "harder", collusion_threshold=4)):
+        assert application.accepts(first, KEY.public_bytes) is None
+    for other in others:
+        refused = application.accepts(other, KEY.public_bytes)
+        assert refused is not None
+        assert "other columns or classes" in refused
+    assert application.accepts(replace(others[0], schema="elsewhere"), KEY.public_bytes) is not None
+
+
+def test_the_user_and_those_whom_he_names_ask_what_they_like(tmp_path: Path, task: Task) -> None:
+    own, stranger = SigningKey.from_seed(b"o" * 32), SigningKey.from_seed(b"s" * 32)
+    other, third = asking(task, "other", target="other"), asking(task, "third", target="third")
+    named = make(tmp_path, task, 10, limits=Limits(submitters=(KEY.peer_id.hex(),)))
+    assert [named.accepts(asked, KEY.public_bytes) for asked in (task, other)] == [None, None]
+    config = Config(home=tmp_path, data={task.schema: DataBinding(task.schema, tmp_path / "shard.npz", "npz")})
+    for first in (stranger, own):
+        application = LocalApplication(config, SeededEntropy(1), b"peer", Now(), own=own.peer_id)
+        assert application.accepts(task, first.public_bytes) is None
+        assert application.accepts(other, stranger.public_bytes) is not None
+        assert application.accepts(other, own.public_bytes) is None
+        assert application.accepts(asking(other, "again"), stranger.public_bytes) is None, "his own user has asked it"
+        assert application.accepts(third, stranger.public_bytes) is not None
+
+
+def test_what_the_configuration_names_is_not_the_tasks_to_choose(tmp_path: Path, task: Task) -> None:
+    binding = DataBinding(task.schema, tmp_path / "x.csv", "csv", "mine", ("a", "b"), ("no", "yes"))
+    application = LocalApplication(Config(home=tmp_path, data={task.schema: binding}), SeededEntropy(1), b"peer", Now())
+    junk = replace(task, features=("x", "y"), ranges=task.ranges[:2], target="t", classes=("no", "x"), dimension=3)
+    refused = application.accepts(junk, KEY.public_bytes)
+    assert refused is not None
+    assert "classes" in refused
+    for features, target in ((("x", "y"), "t"), (("u", "v"), "w")):  # names that mean nothing here
+        fitting = replace(junk, features=features, target=target, classes=("no", "yes"))
+        assert application.accepts(fitting, KEY.public_bytes) is None
+
+
 def test_whoever_records_takes_part_in_public_tasks_alone(tmp_path: Path, task: Task) -> None:
     config = Config(home=tmp_path, data={task.schema: DataBinding(task.schema, tmp_path / "shard.npz", "npz")})
     private = replace(task, public_data=False)
