@@ -4,7 +4,8 @@ Neighbours: ``admin`` serves them at ``/metrics``, ``status`` and ``observer`` h
 scrapes.
 Invariants: reads only; names and units follow Prometheus' conventions (base units, ``_total`` for counters); labels are
 bounded whatever strangers do: kinds of messages and reasons of refusal are fixed sets, tasks are the newest
-``MAX_TASKS_SHOWN``.
+``MAX_TASKS_SHOWN``; nothing is told that depends on records (``/status`` tells it, to whoever has the token): anybody
+who can ask might also have made the model that is evaluated on them.
 """
 
 import time
@@ -69,8 +70,6 @@ class PeerCollector(Collector):
 
 def _tasks(board: Board, entries: Sequence[Entry]) -> Iterator[Metric]:
     age = _family("model_age_steps", "Age of the newest model held.")
-    accuracy = _family("model_accuracy_ratio", "Accuracy of the newest model on this peer's held-out records.")
-    loss = _family("model_loss", "Loss of the newest model on this peer's held-out records.")
     progress = _family("last_progress_seconds", "Seconds since a task's model last advanced, as known here.")
     now = board.clock() if isinstance(board, StatusBoard) else 0.0  # asleep it holds no entries
     for entry in entries[-MAX_TASKS_SHOWN:]:
@@ -78,11 +77,7 @@ def _tasks(board: Board, entries: Sequence[Entry]) -> Iterator[Metric]:
         progress.add_metric(label, max(0.0, now - entry.walks.last_progress()))
         if entry.walks.newest is not None:
             age.add_metric(label, entry.walks.newest.checkpoint.age)
-        evaluation = board.evaluations.get(entry.task.id)
-        if evaluation is not None:
-            accuracy.add_metric(label, evaluation.accuracy)
-            loss.add_metric(label, evaluation.loss)
-    yield from (age, accuracy, loss, progress)
+    yield from (age, progress)
 
 
 class Metrics:

@@ -68,6 +68,7 @@ async def test_metrics_are_proper_and_their_labels_bounded(alone: Running) -> No
     assert (refusal.labels, refusal.value) == ({"reason": "unknown path or method"}, 1)
     assert families["susurrus_http_body_bytes"].samples[0].name == "susurrus_http_body_bytes_total"
     assert families["process_resident_memory_bytes"].samples[0].value > 1e6
+    assert not [name for name in families if "loss" in name or "accuracy" in name]  # on records; for the token alone
     assert alone.daemon.driver.node.peer.hex() not in body.decode()
     assert read_admin(alone.home.path).token not in body.decode()
 
