@@ -1,4 +1,4 @@
-"""What a peer's configuration may hold: every section and key, its default, what is right for it.
+"""What a peer's configuration may hold: every section and key, what is right for it.
 
 Neighbours: ``config`` reads files, the environment and flags by this table; ``commands.init`` writes a file by it.
 Invariants: data only; a check takes a value as TOML gives it and returns the value to use, or raises ``ValueError``
@@ -15,7 +15,7 @@ from peer.transport.addresses import parse_address
 from protocol.base.errors import ConfigurationError
 from protocol.base.ids import ID_BYTES
 from protocol.base.limits import MAX_ADDRESSES, MAX_COHORT, MAX_COLLUSION_THRESHOLD
-from protocol.base.settings import LAN, PRESETS, Settings
+from protocol.base.settings import PRESETS, Settings
 
 Check = Callable[[Any], Any]
 
@@ -42,7 +42,6 @@ class Key:
 
     check: Check
     kind: type
-    default: Any
 
 
 def show(value: object) -> str:
@@ -217,39 +216,38 @@ def schema_name(value: str) -> str:
 
 SECTIONS: Mapping[str, Mapping[str, Key]] = {
     "peer": {
-        "listen": Key(address(listening=True), str, DEFAULT_LISTEN),
-        "advertise": Key(text_list(advertised, MAX_ADDRESSES), list, ()),
-        "seeds": Key(text_list(address(), MAX_SEEDS), list, ()),
-        "preset": Key(choice(*PRESETS), str, "lan"),
-        "kem": Key(choice(*KEMS), str, "x25519"),
+        "listen": Key(address(listening=True), str),
+        "advertise": Key(text_list(advertised, MAX_ADDRESSES), list),
+        "seeds": Key(text_list(address(), MAX_SEEDS), list),
+        "preset": Key(choice(*PRESETS), str),
+        "kem": Key(choice(*KEMS), str),
     },
     "limits": {
-        "collusion_threshold": Key(integer(2, MAX_COLLUSION_THRESHOLD), int, 2),
-        "minimum_cohort": Key(integer(3, MAX_COHORT), int, 3),
-        "submitters": Key(submitters, list, (ANYBODY,)),
-        "rounds_per_hour": Key(integer(0, 10_000_000), int, 0),
+        "collusion_threshold": Key(integer(2, MAX_COLLUSION_THRESHOLD), int),
+        "minimum_cohort": Key(integer(3, MAX_COHORT), int),
+        "submitters": Key(submitters, list),
+        "rounds_per_hour": Key(integer(0, 10_000_000), int),
     },
     "admin": {
-        "listen": Key(admin_address, str, DEFAULT_ADMIN),
+        "listen": Key(admin_address, str),
     },
     "power": {
-        "charging": Key(yes_or_no, bool, False),
-        "battery_above": Key(within(0, 99), float, 0.0),
-        "unmetered": Key(yes_or_no, bool, False),
-        "hours": Key(hours, str, ""),
-        "temperature_below": Key(within(0, 100), float, 0.0),
-        "poll_s": Key(within(1, 3600), float, DEFAULT_POLL_S),
-        "sensor": Key(choice(*SENSORS), str, "auto"),
+        "charging": Key(yes_or_no, bool),
+        "battery_above": Key(within(0, 99), float),
+        "unmetered": Key(yes_or_no, bool),
+        "hours": Key(hours, str),
+        "temperature_below": Key(within(0, 100), float),
+        "poll_s": Key(within(1, 3600), float),
+        "sensor": Key(choice(*SENSORS), str),
     },
     "log": {
-        "level": Key(choice(*LOG_LEVELS), str, "info"),
-        "format": Key(choice(*LOG_FORMATS), str, "plain"),
+        "level": Key(choice(*LOG_LEVELS), str),
+        "format": Key(choice(*LOG_FORMATS), str),
     },
     "timing": {
         field.name: Key(
             integer(1, 1_000_000) if field.type is int else number(zero=field.name == "root_pause_s"),
             int if field.type is int else float,
-            getattr(LAN, field.name),
         )
         for field in fields(Settings)
     },
@@ -257,11 +255,11 @@ SECTIONS: Mapping[str, Mapping[str, Key]] = {
 """Sections with fixed keys."""
 
 DATA_KEYS: Mapping[str, Key] = {
-    "path": Key(text, str, None),
-    "format": Key(choice(*DATA_FORMATS), str, "auto"),
-    "target": Key(text, str, None),
-    "features": Key(text_list(text, 100_000), list, ()),
-    "classes": Key(text_list(text, 100_000), list, ()),
+    "path": Key(text, str),
+    "format": Key(choice(*DATA_FORMATS), str),
+    "target": Key(text, str),
+    "features": Key(text_list(text, 100_000), list),
+    "classes": Key(text_list(text, 100_000), list),
 }
 """Keys of every ``[data.SCHEMA]``."""
 

@@ -15,7 +15,6 @@ import logging
 import os
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from peer import lifeline
@@ -38,7 +37,6 @@ from peer.power.watch import PowerWatch
 from peer.session import Household, Session
 from peer.storage import Storage
 from peer.threads import LooseThreads
-from protocol import reports
 from protocol.base.errors import ConfigurationError, PrivacyRefusal
 from protocol.base.limits import CLOCK_TOLERANCE_S
 from protocol.training.task import Task
@@ -53,42 +51,38 @@ CLOCK_LOOKS = 3
 """Looks in a row that must find it set back: one that is set right again within minutes costs nothing."""
 
 
-@dataclass(slots=True)
-class Hooks:
-    """For whoever runs a peer inside another program: called whenever it is up, and with every report."""
-
-    ready: Callable[["Daemon"], None] | None = None
-    report: Callable[[reports.Item], None] | None = None
-
-
 async def run_peer(
     config: Config,
     home: Home,
     *,
     task_file: Path | None = None,
     audit_dir: Path | None = None,
-    hooks: Hooks | None = None,
+    ready: Callable[["Daemon"], None] | None = None,
 ) -> int:
     """Run the peer of ``home`` until SIGTERM, SIGINT or an error.  Returns the exit code; the error is raised.
+
+    ``ready`` is for whoever runs a peer inside another program: called whenever it is up.
 
     Raises ``ConfigurationError`` for whatever a person must mend and ``PrivacyRefusal`` if recording is asked for data
     that is not public.
     """
-    daemon = Daemon(config, home, audit_dir, hooks or Hooks())
+    daemon = Daemon(config, home, audit_dir, ready)
     return await daemon.run(task_file)
 
 
 class Daemon:
     """One running peer, in the network or away from it."""
 
-    def __init__(self, config: Config, home: Home, audit_dir: Path | None, hooks: Hooks) -> None:
+    def __init__(
+        self, config: Config, home: Home, audit_dir: Path | None, ready: Callable[["Daemon"], None] | None
+    ) -> None:
         self.config = config
         self.home = home
         self.clock = Clock()
         self.session: Session | None = None
         """The stay under way; None while it is away."""
         self._audit_dir = audit_dir
-        self._hooks = hooks
+        self._ready = ready
         self._entropy = SystemEntropy()
         self._sensor = choose(config.power.sensor)
         self.power = PowerWatch(config.power, self._sensor, self._gate_moved)
@@ -157,7 +151,6 @@ class Daemon:
             tallies=Tallies(),
             recorder=recorder,
             wake_lock=WakeLock(os.environ) if self._sensor.name == "termux" else None,
-            report=self._hooks.report,
             fail=self._fail,
         )
 
@@ -203,8 +196,8 @@ class Daemon:
 
         async def up(session: Session) -> None:
             await show(session.board)
-            if self._hooks.ready is not None:
-                self._hooks.ready(self)
+            if self._ready is not None:
+                self._ready(self)
             session.spawn(self._watch_clock())
 
         while not self._stopping:

@@ -73,8 +73,6 @@ class Household:
     tallies: Tallies
     recorder: Recorder | None
     wake_lock: WakeLock | None
-    report: Callable[[reports.Item], None] | None
-    """Told of every report, after the session."""
     fail: Callable[[BaseException], None]
     """Told of an error of our own, which ends the daemon."""
 
@@ -244,8 +242,6 @@ class Session:
                 self._house.application.contributed()
             case _:
                 pass
-        if self._house.report is not None:
-            self._house.report(item)
 
     def _note_rounds(self) -> None:
         if self._house.wake_lock is not None:

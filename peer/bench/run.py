@@ -11,11 +11,11 @@ import sys
 import time
 from typing import Any
 
+from peer import progress
 from peer.bench.chain import Chain
 from peer.bench.measure import medians_ms
 from peer.bench.stages import Hop, stages
 from peer.bench.table import show
-from peer.laboratory import progress
 from peer.process import tune_process
 
 DIMENSIONS = (1_000, 10_000, 100_000, 1_000_000)

@@ -9,10 +9,8 @@ from typing import Annotated
 
 import typer
 
-from peer.commands.common import JsonOption, print_json
+from peer.commands.common import VIOLATED, JsonOption, print_json
 from peer.errors import PeerError
-
-VIOLATED = 3
 
 
 def audit(

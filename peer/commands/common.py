@@ -7,14 +7,20 @@ import json
 import math
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 
 from peer.home import default_home
+from protocol.base.errors import ConfigurationError
 from protocol.base.printing import printable
+
+FAILED, VIOLATED = 1, 3
+"""Exit codes of commands whose answer is the bad one: work that failed, a privacy guarantee that does not hold."""
+MAX_SEED = 2**63 - 1
+Made = TypeVar("Made")
 
 HomeOption = Annotated[
     Path | None,
@@ -43,6 +49,15 @@ def out_of_range(flag: str, value: float | None, least: float, most: float | Non
     if value is None or (least <= value < math.inf and (most is None or value <= most)):
         return []
     return [f"{flag} must be {f'a number from {least} on' if most is None else f'from {least} to {most}'}, not {value}"]
+
+
+def tried(problems: list[str], make: Callable[[], Made]) -> Made | None:
+    """What it makes; or None, and its mistakes among the other ``problems``."""
+    try:
+        return make()
+    except ConfigurationError as error:
+        problems += error.problems
+        return None
 
 
 def warn_if_readable(secret: Path, what: str) -> None:

@@ -4,25 +4,20 @@ Neighbours: ``protocol.privacy.exposure`` works it out, ``peer.audit`` reads rec
 Invariants: flags are checked here, all mistakes at once; exit code 3 if a coalition below S learned a value.
 """
 
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 import typer
 
-from peer.commands.common import JsonOption, out_of_range, print_json
+from peer.commands.common import MAX_SEED, VIOLATED, JsonOption, out_of_range, print_json, tried
 from peer.errors import PeerError
 from protocol.base.errors import ConfigurationError
 
-T = TypeVar("T")
-
-LEAKS = 3
 DEFAULT_BRANCHING, DEFAULT_DEPTH, DEFAULT_THRESHOLD = 2, 5, 3
 DEFAULT_CORRUPT = (0.05, 0.1, 0.2, 0.4)
 DEFAULT_TREES = 100_000
 MAX_TREES = 10**9
-MAX_SEED = 2**63 - 1
 COALITIONS_BELOW, SAMPLES = 2000, 200
 """Looked at in one recorded round: coalitions below S, and those drawn for each share or size."""
 
@@ -134,10 +129,10 @@ def _shape(
     from protocol.privacy.exposure import Faults, Shape, study
     from protocol.privacy.exposure.tree import check_corrupt
 
-    shape = _tried(partial(Shape, branching, depth, trunk, threshold), problems)
-    chances = _tried(partial(Faults, *faults), problems)
+    shape = tried(problems, partial(Shape, branching, depth, trunk, threshold))
+    chances = tried(problems, partial(Faults, *faults))
     for q in corrupt:
-        _tried(partial(check_corrupt, q), problems)
+        tried(problems, partial(check_corrupt, q))
     problems += out_of_range("--trees", trees, 0, MAX_TREES)
     if problems or shape is None:
         raise ConfigurationError(problems)
@@ -157,7 +152,7 @@ def _rounds(
     from protocol.privacy.exposure.tree import check_corrupt
 
     for q in corrupt:
-        _tried(partial(check_corrupt, q), problems)
+        tried(problems, partial(check_corrupt, q))
     problems += [f"--coalition must not be negative, but is {size}" for size in sizes or () if size < 0]
     if problems:
         raise ConfigurationError(problems)
@@ -171,13 +166,4 @@ def _rounds(
         print_json(leakage_report.rounds_document(path, found, seed))
     else:
         typer.echo(leakage_report.rounds_text(found))
-    raise typer.Exit(LEAKS if any(one.below.violations for one in found) else 0)
-
-
-def _tried(make: Callable[[], T], problems: list[str]) -> T | None:
-    """What ``make`` makes; what is wrong with its arguments goes to ``problems``."""
-    try:
-        return make()
-    except ConfigurationError as error:
-        problems += error.problems
-        return None
+    raise typer.Exit(VIOLATED if any(one.below.violations for one in found) else 0)

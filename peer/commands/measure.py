@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from peer.commands.common import JsonOption, out_of_range
+from peer.commands.common import MAX_SEED, JsonOption, out_of_range
 from peer.options import DemoOptions
 from protocol.base.errors import ConfigurationError
 from protocol.base.limits import MAX_BRANCHING, MAX_COHORT, MAX_COLLUSION_THRESHOLD, MAX_WALKS
@@ -17,7 +17,6 @@ from protocol.base.limits import MAX_BRANCHING, MAX_COHORT, MAX_COLLUSION_THRESH
 DEFAULT_STEPS = 150
 MAX_PEERS = 1000
 MAX_STEPS = 100_000_000
-MAX_SEED = 2**63 - 1
 
 
 def demo(

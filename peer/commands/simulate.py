@@ -5,29 +5,24 @@ the first run; the result alone goes to standard output.
 """
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from peer.commands.common import JsonOption, out_of_range, print_json, say, shown, table
+from peer.commands.common import FAILED, MAX_SEED, JsonOption, out_of_range, print_json, say, shown, table, tried
 from protocol.base.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from peer.laboratory.experiment import Experiment
-    from peer.laboratory.kinds import Kind, Row
+    from peer.laboratory.kinds import Row
     from peer.laboratory.study import Done
     from peer.laboratory.work import Engine
 
-MAX_SEED = 2**63 - 1
 SCALES = ("small", "full")
 FORMATS = ("csv", "parquet")
-SCENARIO_KIND = "network"
-_FAILED = 1
-_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,17 +42,6 @@ class Asked:
     replay: Path | None
     until_step: int | None
     json: bool
-
-
-class WorldsReport(Protocol):
-    """What became of random worlds: a dataclass of plain values."""
-
-    @property
-    def failed_seeds(self) -> tuple[int, ...]:
-        """Worlds that violated an invariant."""
-
-    def lines(self) -> list[str]:
-        """For people."""
 
 
 def simulate(
@@ -174,7 +158,7 @@ def _experiment(asked: Asked, data: dict[str, Any], path: Path) -> int:
     from peer.laboratory.study import scale_of
 
     problems = _out_of_place("a single scenario", _for_scenarios(asked))
-    experiment = _tried(problems, lambda: parse(data, path, scale_of(data, path, asked.scale)))
+    experiment = tried(problems, lambda: parse(data, path, scale_of(data, path, asked.scale)))
     return _study(asked, [experiment] if experiment else [], problems)
 
 
@@ -182,7 +166,7 @@ def _paper(asked: Asked, scale: str) -> int:
     from peer.laboratory.study import evaluation
 
     problems: list[str] = []
-    experiments = _tried(problems, lambda: evaluation(scale))
+    experiments = tried(problems, lambda: evaluation(scale))
     return _study(asked, experiments or [], problems, name="paper", title="Evaluation")
 
 
@@ -196,8 +180,8 @@ def _study(
     from peer.laboratory import table as tables
     from peer.laboratory.study import Study, carry_out_study, seed_before
 
-    formats = _tried(problems, lambda: tables.formats(asked.form))
-    engine = _tried(problems, lambda: _engine(asked))
+    formats = tried(problems, lambda: tables.formats(asked.form))
+    engine = tried(problems, lambda: _engine(asked))
     if problems or formats is None or engine is None:
         raise ConfigurationError(problems)
     name = name or experiments[0].name
@@ -221,7 +205,7 @@ def _tell(asked: Asked, done: "Done") -> int:
         print_json(done.as_json())
     else:
         typer.echo(f"{done.runs} runs, seed {done.study.seed}: {directory / 'report.html'}")
-    return _FAILED if done.failures else 0
+    return FAILED if done.failures else 0
 
 
 def _engine(asked: Asked) -> "Engine":
@@ -234,25 +218,18 @@ def _engine(asked: Asked) -> "Engine":
 
 
 def _scenario(asked: Asked, data: dict[str, Any], path: Path) -> int:
+    from peer.laboratory import kinds
     from peer.laboratory.experiment import Texts
-    from peer.laboratory.kinds import KINDS, Traceable
 
     problems = _out_of_place("experiments: a file with a table [experiment]", _for_experiments(asked))
-    kind = KINDS.get(SCENARIO_KIND)
-    if kind is None:
-        problems.append(f"{path} has no table [experiment], and this version carries out no single scenarios")
-        raise ConfigurationError(problems)
-    parameters = _tried(problems, lambda: Texts(path.parent).put_into(kind, data))
+    parameters = tried(problems, lambda: Texts(path.parent).put_into(kinds.SCENARIO, data))
     if parameters is not None:
-        problems += kind.check(parameters, f"{path}: scenario")
-    flags = _for_scenarios(asked)
-    if not isinstance(kind, Traceable) and any(value is not None for value in flags.values()):
-        problems.append(f"{', '.join(flags)}: this version traces no scenarios")
+        problems += kinds.SCENARIO.check(parameters, f"{path}: scenario")
     if problems or parameters is None:
         raise ConfigurationError(problems)
     seed = _seed(asked)
     say(f"{path.stem}: one scenario, seed {seed}")
-    rows = _run_once(asked, kind, parameters, seed, path.stem)
+    rows = _run_once(asked, parameters, seed, path.stem)
     if asked.json:
         print_json({"scenario": str(path), "seed": seed, "rows": rows})
     elif len(rows) == 1:
@@ -263,16 +240,14 @@ def _scenario(asked: Asked, data: dict[str, Any], path: Path) -> int:
     return 0
 
 
-def _run_once(asked: Asked, kind: "Kind", parameters: Mapping[str, Any], seed: int, name: str) -> "list[Row]":
-    from peer.laboratory import progress
-    from peer.laboratory.kinds import Traceable
+def _run_once(asked: Asked, parameters: Mapping[str, Any], seed: int, name: str) -> "list[Row]":
+    from peer import progress
+    from peer.laboratory import kinds
     from peer.laboratory.work import plain
 
-    if not isinstance(kind, Traceable):
-        return [plain(row) for row in kind.run(parameters, seed)]
     with progress.shown(1.0) as moving:
         moving.about(name)
-        rows = kind.run_traced(
+        rows = kinds.SCENARIO.run_traced(
             parameters,
             seed,
             progress=moving.move,
@@ -284,34 +259,21 @@ def _run_once(asked: Asked, kind: "Kind", parameters: Mapping[str, Any], seed: i
 
 
 def _worlds(asked: Asked, count: int) -> int:
-    from peer.laboratory import progress
+    from peer import progress
     from peer.laboratory.local import cores
+    from peer.laboratory.worlds import run_worlds
 
-    try:
-        run_worlds = import_module("peer.laboratory.worlds").run_worlds
-    except ModuleNotFoundError:
-        raise ConfigurationError(["--worlds: this version makes no random worlds"]) from None
     seed = _seed(asked)
     say(f"{count} worlds from seed {seed} on")
     with progress.shown(float(count)) as moving:
         moving.about("worlds")
-        report: WorldsReport = run_worlds(count, seed, asked.workers or cores(), lambda done, _: moving.move(done))
+        report = run_worlds(count, seed, asked.workers or cores(), lambda done, _: moving.move(done))
     if asked.json:
-        document: Any = report
-        print_json(asdict(document))
+        print_json(asdict(report))
     else:
         typer.echo("\n".join(report.lines()))
-    return _FAILED if report.failed_seeds else 0
+    return FAILED if report.failed_seeds else 0
 
 
 def _seed(asked: Asked) -> int:
     return int.from_bytes(os.urandom(4)) if asked.seed is None else asked.seed
-
-
-def _tried(problems: list[str], what: Callable[[], _Result]) -> _Result | None:
-    """What it gives, or None and its mistakes among the others."""
-    try:
-        return what()
-    except ConfigurationError as error:
-        problems += error.problems
-        return None

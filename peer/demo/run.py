@@ -23,10 +23,10 @@ from typing import Any
 
 import numpy as np
 
+from peer import progress
 from peer.demo import figures
 from peer.demo.cluster import Cluster, DemoFailed, Member
 from peer.files import use_directory
-from peer.laboratory import progress
 from peer.learning.centralised import train_test_split
 from peer.learning.datasets import DATASETS, Dataset, dataset_from_file, load_dataset
 from peer.learning.partition import partition

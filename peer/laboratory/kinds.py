@@ -5,8 +5,7 @@ Invariants: a kind holds no state; a run depends on its parameters and its seed 
 they run.
 """
 
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
 from peer.laboratory.availability import Availability
@@ -56,25 +55,6 @@ class ReadsFiles(Protocol):
         """The files that the parameters name, relative to the experiment's."""
 
 
-@runtime_checkable
-class Traceable(Protocol):
-    """A kind with a single run that tells how far it is and what happens in it, step by step."""
-
-    def run_traced(
-        self,
-        parameters: Mapping[str, Any],
-        seed: int,
-        *,
-        progress: Callable[[float], None],
-        trace: Path | None,
-        replay: Path | None,
-        until_step: int | None,
-    ) -> list[Row]:
-        """``run``, with ``progress`` told the share done, the steps written to ``trace`` or compared with ``replay``,
-        and an end after so many steps.  Raises ``PeerError`` where the run and the trace differ, also in their length.
-        """
-
-
-KINDS: dict[str, Kind] = {
-    kind.name: kind for kind in (Availability(), Convergence(), Exposure(), Network(), Overhead())
-}
+SCENARIO = Network()
+"""What a single scenario is of, step by step."""
+KINDS: dict[str, Kind] = {kind.name: kind for kind in (Availability(), Convergence(), Exposure(), SCENARIO, Overhead())}

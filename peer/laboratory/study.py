@@ -20,8 +20,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from peer import progress
 from peer.files import use_directory, write_atomic
-from peer.laboratory import journal, progress, table
+from peer.laboratory import journal, table
 from peer.laboratory.experiment import FULL, Experiment, load, package_version, parse, scales
 from peer.laboratory.report import Section, default_table, render
 from peer.laboratory.runner import Results, carry_out, journal_of

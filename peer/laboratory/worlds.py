@@ -6,7 +6,6 @@ its time.  Between the processes go plain numbers and frozen dataclasses of our 
 """
 
 import multiprocessing
-import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -52,11 +51,6 @@ class WorldsReport:
         """Worlds per second of wall clock, on all processes together."""
         return self.worlds / self.seconds if self.seconds else 0.0
 
-    @property
-    def uncovered(self) -> tuple[str, ...]:
-        """Kinds of mishaps that did not happen in any world: beyond some thousand worlds, a defect."""
-        return tuple(kind for kind, count in self.coverage if not count)
-
     def lines(self) -> list[str]:
         """For people."""
         share = 100.0 / max(1, self.worlds)
@@ -75,15 +69,14 @@ class WorldsReport:
 def run_worlds(
     count: int,
     first_seed: int,
-    processes: int | None = None,
+    processes: int,
     progress: Callable[[int, int], None] = lambda done, count: None,
 ) -> WorldsReport:
     """Run the worlds ``first_seed`` to ``first_seed + count - 1``.
 
-    ``processes``: how many run at once; None: one per core.  ``progress(done, count)`` is called as worlds end.
+    ``processes``: how many run at once.  ``progress(done, count)`` is called as worlds end.
     Raises ``ConfigurationError`` for impossible numbers.
     """
-    processes = len(os.sched_getaffinity(0)) if processes is None else processes
     _check(count, first_seed, processes)
     begun = time.perf_counter()
     by_seed: dict[int, list[Verdict]] = {}

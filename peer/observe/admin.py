@@ -20,11 +20,11 @@ from typing import Any
 from aiohttp import hdrs, web
 
 from peer.observe.asleep import SleepingBoard
-from peer.observe.logs import OncePer
 from peer.observe.metrics import CONTENT_TYPE, Metrics
 from peer.observe.status import StatusBoard
 from peer.transport.addresses import format_address
 from peer.transport.door import Door, DoorLimits
+from peer.transport.once import OncePer
 from protocol.base.ids import text
 
 log = logging.getLogger("susurrus.admin")

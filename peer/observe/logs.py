@@ -19,16 +19,13 @@ from collections import Counter
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
-from peer.transport.addresses import counted_source
+from peer.transport.once import OncePer
 from protocol.base.errors import Refusal, Refused
 
 _log = logging.getLogger("susurrus.peer")
 REDACTED = "[redacted]"
 _SECRET = re.compile(r"susurrus-token-v\d+\.[A-Za-z0-9_-]+|[0-9a-fA-F]{64,}|(?<=Bearer )\S+")
 """Join tokens, anything of 32 bytes or more in hexadecimal (ids have 16), bearer tokens."""
-DAY_S = 86_400.0
-MAX_A_DAY = 1_000
-"""Refusals of one log that are told in a day; a line has about 150 bytes."""
 FULL_EVERY_S = 60.0
 """Too many open files are told at most this often."""
 _ADVICE = " (add --debug to see where)"
@@ -133,33 +130,6 @@ def where(error: BaseException) -> str:
     """An exception as a log may hold it, its type and the line that raised it: its text may quote a record."""
     frames = traceback.extract_tb(error.__traceback__)
     return type(error).__name__ + (f" at {frames[-1].filename}:{frames[-1].lineno}" if frames else "")
-
-
-class OncePer:
-    """Says whether a (source, kind) is to be told: once a day, ``most`` of all in a day; and counts."""
-
-    def __init__(self, most: int = MAX_A_DAY) -> None:
-        self._most = most
-        self._told: set[tuple[str, str]] = set()
-        self._since = time.monotonic()
-        self.counts: Counter[str] = Counter()
-        """How often each kind came, from all sources."""
-
-    def first(self, source: str, kind: str) -> bool:
-        """Count one ``kind`` from ``source``; True if it is the first that day and not too many have been told.
-
-        ``source``: whatever names it; an IP address stands for all that are counted as one source.
-        """
-        self.counts[kind] += 1
-        source = counted_source(source)
-        now = time.monotonic()
-        if now - self._since >= DAY_S:
-            self._since = now
-            self._told.clear()
-        if (source, kind) in self._told or len(self._told) >= self._most:
-            return False
-        self._told.add((source, kind))
-        return True
 
 
 MENDED = (Refusal.UNKNOWN_SENDER, Refusal.UNKNOWN_EPOCH, Refusal.REPLAYED)

@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from peer.audit.recording import Recorder
-from peer.observe.logs import OncePer, RefusalLog, where
+from peer.observe.logs import RefusalLog, where
 from peer.storage import Storage
+from peer.transport.once import OncePer
 from protocol import reports
 from protocol.base.errors import Refused
 from protocol.base.ids import PeerId, TaskId, short, text

@@ -67,16 +67,13 @@ class Command:
     def __init__(
         self,
         program: str,
-        *arguments: str,
+        *,
         timeout_s: float = TIMEOUT_S,
         limit: int = MAX_OUTPUT,
-        reap_s: float = REAP_S,
     ) -> None:
         self.program = program
-        self._arguments = arguments
         self._timeout_s = timeout_s
         self._limit = limit
-        self._reap_s = reap_s
         self._busy = False
         self._last: _Child | None = None
 
@@ -128,7 +125,7 @@ class Command:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(pid, signal.SIGKILL)  # its own group: it was started as the leader of one
         # the loop's own watcher reaps it; to close the transport first would reap it behind the watcher's back
-        await asyncio.wait({child.exited}, timeout=self._reap_s)
+        await asyncio.wait({child.exited}, timeout=REAP_S)
         transport.close()
 
 

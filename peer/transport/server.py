@@ -15,10 +15,10 @@ from http import HTTPStatus
 
 from aiohttp import StreamReader, hdrs, web
 
-from peer.observe.logs import OncePer
 from peer.transport.door import Door, DoorLimits
 from peer.transport.exchange import ENVELOPE_PATH, HELLO_PATH, Answer
 from peer.transport.largebody import TAKE_OVER_FROM, BufferPool, LargeBody
+from peer.transport.once import OncePer
 from peer.transport.reply import Reply
 from protocol.base.limits import MAX_BODY, MAX_CONTROL_BODY
 

@@ -15,15 +15,15 @@ import numpy as np
 import pytest
 
 from peer.config import load_config
-from peer.daemon import Daemon, Hooks, run_peer
+from peer.daemon import Daemon, run_peer
 from peer.demo.cluster import Cluster
 from peer.home import open_home
 from peer.learning.datasets import load_dataset
 from peer.learning.taskfile import task_for_dataset
 from peer.learning.tasktoml import task_to_toml
-from peer.observe.lag import LoopLag, granted_clock
 from peer.process import tune_process
 from protocol.training.task import Task
+from tests.integration.lag import LoopLag, granted_clock
 
 LONGEST_MS = 50.0
 STEPS = 6
@@ -63,7 +63,7 @@ async def test_the_loop_is_never_blocked_for_long(tmp_path: Path) -> None:
             os.setpriority(os.PRIO_PROCESS, member.process.pid, 19)
         config = load_config(own.home, {}, {"peer.seeds": [others[0].status["addresses"][0]]})
         with open_home(own.home) as home:
-            running = asyncio.create_task(run_peer(config, home, task_file=file, hooks=Hooks(ready=up.put_nowait)))
+            running = asyncio.create_task(run_peer(config, home, task_file=file, ready=up.put_nowait))
             daemon = await asyncio.wait_for(up.get(), PATIENCE_S)
             end = time.monotonic() + PATIENCE_S
             async with LoopLag() as wall, LoopLag(clock=granted_clock) as own:

@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 
 from peer.config import parse_config
-from peer.daemon import Daemon, Hooks, run_peer
+from peer.daemon import Daemon, run_peer
 from peer.home import Home, create_home, open_home, read_admin
 from protocol.base.entropy import SeededEntropy
 from protocol.identity.admission import Authority, admit, issue_token
@@ -78,7 +78,7 @@ async def running(path: Path, config: str = "", **how: Any) -> AsyncIterator[Run
     if "[peer]" not in config:
         config = '[peer]\nlisten = "127.0.0.1:0"\n' + config
     with open_home(path) as home:
-        run = asyncio.ensure_future(run_peer(parse_config(path, config), home, hooks=Hooks(up.set_result), **how))
+        run = asyncio.ensure_future(run_peer(parse_config(path, config), home, ready=up.set_result, **how))
         await asyncio.wait([up, run], return_when=asyncio.FIRST_COMPLETED, timeout=PATIENCE_S)
         if run.done():
             run.result()

@@ -13,7 +13,7 @@ from peer import daemon as daemon_module
 from peer import session as session_module
 from peer.admin_client import ask
 from peer.config import parse_config
-from peer.daemon import Daemon, Hooks
+from peer.daemon import Daemon
 from peer.driver import Clock
 from peer.entropy import SystemEntropy
 from peer.home import Home, create_home, open_home, read_admin
@@ -49,7 +49,7 @@ class Running:
     def __init__(self, home: Home, text: str) -> None:
         self.ups = 0
         config = parse_config(home.path, text)
-        self.daemon = Daemon(config, home, None, Hooks(ready=self._up))
+        self.daemon = Daemon(config, home, None, self._up)
         self.task = asyncio.create_task(self.daemon.run(None))
 
     def _up(self, daemon: Daemon) -> None:

@@ -12,8 +12,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from peer.cli import app
-from peer.laboratory import extras
-from peer.laboratory.kinds import KINDS, Row
+from peer.laboratory import extras, kinds
+from peer.laboratory.kinds import Row
 from peer.laboratory.study import evaluation
 
 EXPERIMENT = """
@@ -170,7 +170,7 @@ class Scenario:
 
 def test_a_single_scenario(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kind = Scenario()
-    monkeypatch.setitem(KINDS, "network", kind)
+    monkeypatch.setattr(kinds, "SCENARIO", kind)
     path = tmp_path / "s.toml"
     path.write_text("peers = 3\n")
     result = invoke(path, "--seed", 5)

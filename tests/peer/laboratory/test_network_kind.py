@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 
 from peer.errors import PeerError
-from peer.laboratory.kinds import Traceable
 from peer.laboratory.network import Network
 from protocol.base.errors import ConfigurationError
 
@@ -67,7 +66,6 @@ def traced(
     told: list[float] | None = None,
     **changes: Any,
 ) -> Any:
-    assert isinstance(KIND, Traceable)
     progress = [].append if told is None else told.append
     return KIND.run_traced(SMALL | changes, seed, progress=progress, trace=trace, replay=replay, until_step=until)
 

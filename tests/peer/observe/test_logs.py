@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from peer.observe.logs import MAX_A_DAY, LoopErrors, OncePer, RefusalLog, redact, set_up_logs
+from peer.observe.logs import LoopErrors, RefusalLog, redact, set_up_logs
+from peer.transport.once import MAX_A_DAY
 from protocol.base.entropy import SeededEntropy
 from protocol.base.errors import Refusal, Refused
 from protocol.identity.admission import Authority, issue_token
@@ -118,20 +119,6 @@ def test_too_many_open_files_are_one_sentence_a_minute(
     for context in ({"message": "a bug"}, {"exception": ValueError()}, {"exception": OSError(errno.ENOSPC, "full")}):
         handler(loop, context)  # type: ignore[arg-type]
         assert others.pop() is context
-
-
-def test_once_a_day_for_each_source_and_kind_and_so_many_a_day(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = [1000.0]
-    monkeypatch.setattr("peer.observe.logs.time.monotonic", lambda: now[0])
-    once = OncePer(most=2)
-    assert [once.first("a", "x"), once.first("a", "x"), once.first("a", "y")] == [True, False, True]
-    assert once.counts == {"x": 2, "y": 1}
-    assert once.first("b", "x") is False  # enough for today
-    now[0] += 86_399
-    assert once.first("b", "x") is False
-    now[0] += 1
-    assert [once.first("b", "x"), once.first("a", "x"), once.first("a", "y")] == [True, True, False]
-    assert once.counts == {"x": 6, "y": 2}
 
 
 def test_refusals_are_logged_once_and_counted(caplog: pytest.LogCaptureFixture) -> None:

@@ -1,6 +1,6 @@
 """How long the event loop was away: a ticker that notices when it is called late.
 
-Neighbours: tests and measurements wrap what they watch in it; nothing in a running peer depends on it.
+Neighbours: ``test_event_loop`` watches a peer with it.
 Invariants: it costs one timer a millisecond while it is entered and nothing afterwards; what it reports is the loop's
 absence as callbacks see it, whatever the reason: a slow callback, the interpreter lock held by a thread, or, unless
 ``granted_clock`` is its clock, a machine that is busy with something else.

@@ -4,8 +4,8 @@ import sys
 
 import pytest
 
-from peer.laboratory import progress
-from peer.laboratory.progress import Lines
+from peer import progress
+from peer.progress import Lines
 from tests.peer.terminal import terminal
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from peer.observe.lag import LoopLag, granted_clock
+from tests.integration.lag import LoopLag, granted_clock
 
 
 class Clock:
