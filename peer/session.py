@@ -232,6 +232,8 @@ class Session:
         match item:
             case reports.TaskAdopted(task, None):
                 self.spawn(self._load(task))
+            case reports.TaskAdopted(task, str(refused)):
+                self._house.tallies.refusals[task.id] = refused
             case reports.ModelAdvanced(task_id, _):
                 if task_id not in self._evaluating:
                     self._evaluating.add(task_id)
@@ -253,10 +255,10 @@ class Session:
             await self._aside(application.load, task)
         except ConfigurationError as error:
             sentence = "; ".join(error.problems)
-            self.board.data_problems[task.id] = sentence
+            self._house.tallies.refusals[task.id] = sentence
             log.error("task '%s': this peer cannot take part: %s", task.name, sentence)
             return
-        self.board.data_problems.pop(task.id, None)
+        self._house.tallies.refusals.pop(task.id, None)
         self.driver.post(TimePassed())
         if task.id not in self._evaluating:  # a model that came before the records, or from before a restart
             self._evaluating.add(task.id)

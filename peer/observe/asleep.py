@@ -5,14 +5,13 @@ Invariants: the same keys as a peer's in the network; nothing is kept in memory 
 storage when somebody asks.
 """
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from peer.learning.application import LocalApplication
 from peer.observe.observer import Observer
-from peer.observe.status import Evaluation, Held, Tallies, Traffic, peak_rss_mb
+from peer.observe.status import Evaluation, Held, Tallies, Traffic
 from peer.storage import Storage
 from protocol.base.ids import NetworkId, PeerId, TaskId, text
 from protocol.training.state import digest
@@ -50,47 +49,18 @@ class SleepingBoard:
 
     async def status(self) -> dict[str, Any]:
         """As ``StatusBoard.status``."""
-        counts = self.observer.counts
-        held = await self.held(None)
-        status: dict[str, Any] = {
+        status = self.tallies.document(self.observer, self.traffic) | await self.storage.totals()
+        status |= {
             "peer": text(self.peer),
             "network": text(self.network),
-            "uptime_seconds": round(time.monotonic() - self.tallies.started, 3),
             "members_alive": 0,
             "reachable": False,
             "gate": self.application.gate() or "open",
             "addresses": [],
-            "task": None,
-            "age": None,
-            "accuracy": None,
-            "loss": None,
-            "is_root": False,
-            "last_progress_seconds": None,
-            **await self.storage.totals(),
-            "bytes_in": self.traffic.bytes_in,
-            "bytes_out": self.traffic.bytes_out,
-            "partials_sent": counts.sent["partial"],
-            "partial_bytes_sent": counts.partial_bytes,
-            "messages_refused": sum(counts.refused.values()),
-            "requests_refused": self.traffic.refusals.total(),
-            "cpu_seconds": time.process_time(),
-            "peak_rss_mb": peak_rss_mb(),
         }
-        return status if held is None else status | self._of_task(held)
-
-    def _of_task(self, held: Held) -> dict[str, Any]:
-        task, evaluation = held.task, self.evaluations.get(held.task.id)
-        return {
-            "task": task.name,
-            "task_id": text(task.id),
-            "refused": self.tallies.data_problems.get(task.id),
-            "waiting": None,
-            "age": held.checkpoint.age if held.checkpoint is not None else None,
-            "last_age": task.last_age,
-            "accuracy": evaluation.accuracy if evaluation is not None else None,
-            "loss": evaluation.loss if evaluation is not None else None,
-            "evaluated_age": evaluation.age if evaluation is not None else None,
-        }
+        if (held := await self.held(None)) is not None:
+            status |= self.tallies.of_task(held.task, held.checkpoint.age if held.checkpoint is not None else None)
+        return status
 
     def peers(self) -> list[dict[str, Any]]:
         """Nobody: it is in no network now."""

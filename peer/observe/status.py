@@ -50,7 +50,44 @@ class Tallies:
     traffic: Traffic = field(default_factory=Traffic)
     """Of stays that are over."""
     evaluations: dict[TaskId, Evaluation] = field(default_factory=dict)
-    data_problems: dict[TaskId, str] = field(default_factory=dict)
+    refusals: dict[TaskId, str] = field(default_factory=dict)
+    """Why this peer takes no part in a task: its user does not agree, or its records do not fit."""
+
+    def document(self, observer: Observer, traffic: Traffic) -> dict[str, Any]:
+        """What ``status`` says of the process, and of a task that there is not."""
+        counts = observer.counts
+        return {
+            "uptime_seconds": round(time.monotonic() - self.started, 3),
+            "task": None,
+            "age": None,
+            "accuracy": None,
+            "loss": None,
+            "is_root": False,
+            "last_progress_seconds": None,
+            "bytes_in": traffic.bytes_in,
+            "bytes_out": traffic.bytes_out,
+            "partials_sent": counts.sent["partial"],
+            "partial_bytes_sent": counts.partial_bytes,
+            "messages_refused": sum(counts.refused.values()),
+            "requests_refused": traffic.refusals.total(),  # by the transport: they never became messages
+            "cpu_seconds": time.process_time(),
+            "peak_rss_mb": peak_rss_mb(),
+        }
+
+    def of_task(self, task: Task, age: int | None) -> dict[str, Any]:
+        """What ``status`` says of a task; ``age``: of its newest model, if there is one."""
+        evaluation = self.evaluations.get(task.id)
+        return {
+            "task": task.name,
+            "task_id": text(task.id),
+            "refused": self.refusals.get(task.id),
+            "waiting": None,
+            "age": age,
+            "last_age": task.last_age,
+            "accuracy": evaluation.accuracy if evaluation is not None else None,
+            "loss": evaluation.loss if evaluation is not None else None,
+            "evaluated_age": evaluation.age if evaluation is not None else None,
+        }
 
     def add(self, server: Server, client: Client) -> None:
         """A stay is over: its server and its client will count no more."""
@@ -92,11 +129,6 @@ class StatusBoard:
         return self.tallies.evaluations
 
     @property
-    def data_problems(self) -> dict[TaskId, str]:
-        """Why this peer has no records for a task."""
-        return self.tallies.data_problems
-
-    @property
     def traffic(self) -> Traffic:
         """Of this process, over all its stays."""
         return self.tallies.with_stay(self.server, self.client)
@@ -117,56 +149,27 @@ class StatusBoard:
         return None
 
     async def status(self) -> dict[str, Any]:
-        """The flat document of interface.md, and counters beside it."""
-        node, counts = self.node, self.observer.counts
-        entry = self.entry(None)
+        """The flat document that ``susurrus status --json`` prints."""
+        node, entry = self.node, self.entry(None)
         members = node.membership.alive()
-        totals, traffic = await self.storage.totals(), self.traffic
-        status: dict[str, Any] = {
+        status = self.tallies.document(self.observer, self.traffic) | await self.storage.totals()
+        status |= {
             "peer": text(node.peer),
             "network": text(node.network),
-            "uptime_seconds": round(time.monotonic() - self.tallies.started, 3),
             "members_alive": len(members) + 1,
             "reachable": bool(members),
             "gate": self.application.gate() or "open",
             "addresses": list(node.descriptor.addresses),
-            "task": None,
-            "age": None,
-            "accuracy": None,
-            "loss": None,
-            "is_root": False,
-            "last_progress_seconds": None,
-            **totals,
-            "bytes_in": traffic.bytes_in,
-            "bytes_out": traffic.bytes_out,
-            "partials_sent": counts.sent["partial"],
-            "partial_bytes_sent": counts.partial_bytes,
-            "messages_refused": sum(counts.refused.values()),
-            "requests_refused": traffic.refusals.total(),  # by the transport: they never became messages
-            "cpu_seconds": time.process_time(),
-            "peak_rss_mb": peak_rss_mb(),
         }
         if entry is not None:
-            status |= self._of_task(entry)
+            task, newest, missing = entry.task, entry.walks.newest, self.observer.waiting.get(entry.task.id)
+            status |= self.tallies.of_task(task, newest.checkpoint.age if newest is not None else None)
+            status |= {
+                "waiting": f"waiting for {missing} more peers" if missing else None,
+                "is_root": node.rounds.running(task.id),
+                "last_progress_seconds": round(max(0.0, self.clock() - entry.walks.last_progress()), 3),
+            }
         return status
-
-    def _of_task(self, entry: Entry) -> dict[str, Any]:
-        task, newest = entry.task, entry.walks.newest
-        evaluation = self.evaluations.get(task.id)
-        missing = self.observer.waiting.get(task.id)
-        return {
-            "task": task.name,
-            "task_id": text(task.id),
-            "refused": entry.refused or self.data_problems.get(task.id),
-            "waiting": f"waiting for {missing} more peers" if missing else None,
-            "age": newest.checkpoint.age if newest is not None else None,
-            "last_age": task.last_age,
-            "accuracy": evaluation.accuracy if evaluation is not None else None,
-            "loss": evaluation.loss if evaluation is not None else None,
-            "evaluated_age": evaluation.age if evaluation is not None else None,
-            "is_root": self.node.rounds.running(task.id),
-            "last_progress_seconds": round(max(0.0, self.clock() - entry.walks.last_progress()), 3),
-        }
 
     def entry(self, task: str | None) -> Entry | None:
         """The task of this id (hexadecimal), or the newest one held: the one that came last, restarts or not."""

@@ -283,6 +283,7 @@ async def test_whoever_records_takes_no_part_in_a_private_task_that_others_intro
         (entry,) = peer.daemon.driver.node.tasks.entries()
         assert entry.refused is not None
         assert caplog.text.count(said) == 1
+        assert (await peer.daemon.session.board.status())["refused"] == entry.refused  # type: ignore[union-attr]
 
     async with running(a, data, task_file=file) as first, running(b, seeded(first) + data, audit_dir=recorded) as peer:
         await refuses(peer)

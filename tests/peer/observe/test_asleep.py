@@ -63,7 +63,7 @@ async def test_tasks_and_models_come_from_storage(boards: tuple[StatusBoard, Sle
     checkpoint = Checkpoint(TASK.id, 4, bytes(state.state_bytes(TASK)))
     asleep.storage.save_checkpoint(checkpoint)
     asleep.tallies.evaluations[TASK.id] = Evaluation(3, 0.5, 0.75)
-    asleep.tallies.data_problems[TASK.id] = "the file is gone"
+    asleep.tallies.refusals[TASK.id] = "the file is gone"
     status = await asleep.status()
     assert (status["task"], status["age"], status["evaluated_age"]) == (TASK.name, 4, 3)
     assert (status["loss"], status["accuracy"], status["refused"]) == (0.5, 0.75, "the file is gone")

@@ -46,7 +46,7 @@ async def test_an_evaluation_is_shown_with_the_age_that_it_is_of(board: StatusBo
 
 async def test_why_nothing_happens_is_said(board: StatusBoard) -> None:
     board.observer.report(reports.Waiting(TASK.id, 2))
-    board.data_problems[TASK.id] = "shard.csv cannot be read"
+    board.tallies.refusals[TASK.id] = "shard.csv cannot be read"
     status = await board.status()
     assert status["waiting"] == "waiting for 2 more peers"
     assert status["refused"] == "shard.csv cannot be read"
