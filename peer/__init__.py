@@ -14,6 +14,7 @@ The running peer, in the order of a message's way in:
 - ``session``: one stay in the network, composed and ended in order;  ``daemon``: the process over all its stays
 - ``power``: when this machine lets its peer take part: sensors, gate, wake lock
 - ``entropy``: the operating system's randomness;  ``process``: interpreter lock and heap of the whole process
+- ``threads``: for what may hang, and holds up no end;  ``lifeline``: the peer ends with whoever started it
 - ``storage``: SQLite: journal, checkpoints, history
 - ``learning``: data readers, models, trainer, packaged data sets;  it implements ``protocol.application``
 - ``observe``: logs, counters, status, the admin endpoint;  ``admin_client``, ``health``: who asks it
@@ -21,7 +22,7 @@ The running peer, in the order of a message's way in:
 The project's own measurements and checks:
 
 - ``demo``: real processes on this machine;  ``audit``: recordings of public data, checked;  ``bench``: what it costs
-- ``laboratory``: experiments of many runs under virtual time, and their reports
+- ``laboratory``: experiments of many runs under virtual time, and their reports;  ``progress``: how far things are
 
 Neighbours: imports ``protocol``; nothing imports it.  ``errors`` holds what ends as one sentence.
 Invariants: no plaintext mode, no pickle, no telemetry; secrets never reach a log; whatever a person can have got wrong

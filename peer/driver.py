@@ -1,6 +1,6 @@
 """The driver: sole caller of the node.  Events in, effects out, one timer.
 
-Neighbours: ``peer.daemon`` composes it; ``peer.transport`` moves its envelopes, ``peer.storage`` keeps what must last,
+Neighbours: ``peer.session`` composes it; ``peer.transport`` moves its envelopes, ``peer.storage`` keeps what must last,
 ``peer.observe`` hears its reports.
 Invariants: the node is called from the event loop alone; effects are carried out in the order the node gave them, and
 whatever follows a persisting effect waits until that is durable; work of O(d) runs in threads; nothing that arrives is

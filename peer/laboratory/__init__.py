@@ -10,7 +10,7 @@ In the order in which an experiment goes through it:
 - ``work``: one run, wherever it is done;  ``local``: by processes of this machine;  ``cluster``: by a Dask cluster
 - ``journal``: what is finished, durably;  ``runner``: the runs that are not, until all are
 - ``table``: results as CSV and Parquet;  ``summary``: means and standard errors;  ``plots``, ``report``: for people
-- ``study``: all of it, in one directory;  ``progress``: how far it is;  ``extras``: libraries that may be missing
+- ``study``: all of it, in one directory;  ``extras``: libraries that may be missing
 
 Beside experiments, ``worlds`` judges random worlds on all cores.  ``garbage`` is not looked for while worlds run.
 

@@ -1,7 +1,7 @@
 """A user's own records from CSV, NPZ or LIBSVM files, and shards back into files.
 
 Neighbours: ``peer.config`` says which file belongs to which schema; ``npz`` reads the binary format; ``trainer`` takes
-``Table.X`` and ``Table.y``; the demo writes shards with ``write_csv`` and ``write_npz``.
+``Table.X`` and ``Table.y``; ``deploy`` and the demo write shards with ``write_csv`` and ``write_npz``.
 Invariants: no pickle; memory is bounded by ``MAX_CELLS`` whatever the file holds; every mistake in a file is a
 ``ConfigurationError`` whose sentences name the file, and the row (the line for text formats) and column where there is
 one; what a cell says is in them only where the caller wants it ``quoted``.

@@ -1,6 +1,6 @@
 """What ``susurrus status``, ``peers`` and ``rounds`` show: plain dictionaries, flat, with stable keys.
 
-Neighbours: ``admin`` serves them, ``observer`` counts, ``peer.daemon`` composes.
+Neighbours: ``admin`` serves them, ``observer`` counts, ``peer.session`` composes.
 Invariants: reads only; nothing secret.
 """
 

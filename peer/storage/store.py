@@ -1,6 +1,6 @@
 """What is kept, in the words of those who ask: the journal, models, tasks, descriptors, counters, history.
 
-Neighbours: ``peer.driver`` (journal, checkpoints, tasks), ``peer.daemon`` (counters, descriptors, history).
+Neighbours: ``peer.driver`` (journal, checkpoints, tasks), ``peer.session`` (counters, descriptors, history).
 Invariants: an awaited method has committed when it returns (``durable`` ones through a power cut).
 ``save_checkpoint`` and the history return at once and are written together, at most every half second: a killed peer
 loses no more than that of them, and a full disk delays them without stopping the peer.

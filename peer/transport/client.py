@@ -1,6 +1,6 @@
 """The HTTP client: posts opaque bodies over pooled keep-alive connections.
 
-Neighbours: ``peer.driver`` owns one, ``peer.delivery`` posts what it sealed, in turns; ``server`` is the other end.
+Neighbours: ``peer.session`` owns one, ``peer.delivery`` posts what it sealed, in turns; ``server`` is the other end.
 Invariants: connections to one destination are bounded (a post waits for one), those in use, and those kept for later;
 no redirect, cookie, proxy or compression is ever taken up; an answer's body is bounded; a body is sent again only when
 a connection broke, before or after it had arrived (harmless: envelopes are replay-protected), or when too much was

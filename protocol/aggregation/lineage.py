@@ -33,7 +33,7 @@ def sign_hop(
 def check_ancestors(
     offer: Offer, sender: Descriptor, own: PeerId, network: NetworkId, verifier: DescriptorVerifier, now: float
 ) -> tuple[Descriptor, ...] | None:
-    """The ancestors of an offer, nearest first, or None if they are not what protocol.md asks.
+    """The ancestors of an offer, nearest first, or None if they are not what is asked (SPEC 11.3).
 
     Asked: ``min(depth, S)`` of them, all admitted members, distinct, none of them this peer, the sender first, every
     hop signed by its upper end.

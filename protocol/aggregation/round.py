@@ -183,7 +183,7 @@ class Round:
         return found
 
     def record(self, own: PeerId, *, sent: bytes | None, total: bytes | None, published: bool) -> RoundRecord:
-        """The audit line of this round at this node, as protocol.md's auditor reads it."""
+        """What this node held and saw of this round, as an auditor reads it."""
         recording = self.recording or Recording()
         combined = sent is not None or total is not None
         return RoundRecord(

@@ -1,6 +1,6 @@
 """The sealed seeds of a partial: what must be there, and passing on what is addressed further up.
 
-Neighbours: ``machine`` checks and forwards with it, ``jobs`` opens and draws.
+Neighbours: ``machine`` checks, ``combining`` draws and forwards; ``jobs`` opens.
 Invariants: ``groups[h]`` is addressed to the ancestor ``h + 1`` hops above the sender; a partial whose groups do not
 fit together is refused whole.
 """

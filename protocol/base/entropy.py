@@ -1,6 +1,6 @@
 """The entropy port: every random choice of the protocol is drawn from an object passed in.
 
-Neighbours: the daemon passes one backed by the operating system (``peer.driver``), tests and the simulator pass
+Neighbours: the daemon passes one backed by the operating system (``peer.entropy``), tests and the simulator pass
 ``SeededEntropy``.  Invariants: all draws derive from ``token``; no module of ``protocol`` draws randomness
 elsewhere (the one exception is the ephemeral key inside the library's HPKE, which decides nothing).
 """

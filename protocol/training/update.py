@@ -1,6 +1,7 @@
 """What a published sum does to a model, and how two models become one.
 
-Neighbours: ``aggregation.machine`` runs ``Publish`` as the root's last job; ``walk`` runs ``Merge`` and ``Identify``.
+Neighbours: ``aggregation.combining`` makes ``Publish`` the root's last job; ``walks`` and ``catalogue`` ask for the
+others.
 Invariants: a sum is applied only if it can be the sum of its cohort's contributions (weight exactly, norm within
 cohort x clip plus rounding); otherwise the model stays as it was.
 """

@@ -142,8 +142,7 @@ class ModelReply:
 class Ancestor:
     """One ancestor of an invitee: its descriptor, and its signature over the hop to the next lower node.
 
-    ``hop_signature`` is by this ancestor over ``aggregation.lineage.hop_bytes`` of (network, round, task, depth of
-    the lower node, upper id, lower id).
+    ``hop_signature`` is by this ancestor over ``aggregation.lineage.hop_bytes``.
     """
 
     descriptor: bytes
