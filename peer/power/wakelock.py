@@ -22,7 +22,7 @@ RELEASE_S = 2.0
 
 
 class WakeLock:
-    """The lock of this Termux.  ``wanted`` at any time; ``close`` gives it back."""
+    """The lock of this Termux.  ``wanted`` at any time; ``release`` gives it back."""
 
     def __init__(
         self, environment: Mapping[str, str], *, linger_s: float = LINGER_S, timeout_s: float = TIMEOUT_S

@@ -46,10 +46,10 @@ from dataclasses import dataclass, field
 
 from protocol.base.entropy import Entropy
 from protocol.base.errors import Refusal, Refused
-from protocol.base.ids import ID_BYTES, MessageId, NetworkId, PeerId
+from protocol.base.ids import ID_BYTES, NetworkId, PeerId
 from protocol.base.limits import CLOCK_TOLERANCE_S, MAX_BODY, MAX_DESCRIPTOR, MAX_ENVELOPE_TTL_S
 from protocol.identity.descriptor import Descriptor, DescriptorVerifier
-from protocol.identity.keys import SIGNATURE_BYTES, TAG_BYTES, KemKey, KemSuite, Keyring, verify
+from protocol.identity.keys import SIGNATURE_BYTES, TAG_BYTES, KemKey, Keyring, verify
 from protocol.identity.sealing import seal
 from protocol.wire.messages import Buffer
 from protocol.wire.replay import ReplayCache
@@ -71,12 +71,6 @@ class Header:
     """An envelope that passed every check but the last (does the body open?): what ``decrypt`` needs."""
 
     sender: Descriptor
-    recipient: PeerId
-    message_id: MessageId
-    suite: KemSuite
-    epoch: int
-    expires: float
-    """Unix seconds."""
     info: bytes = field(repr=False)
     """The canonical header as it arrived: the HPKE ``info``."""
     body_offset: int
@@ -158,11 +152,6 @@ class Opener:
         self._verifier = verifier
         self._replay = ReplayCache() if replay is None else replay
 
-    def open(self, envelope: Buffer, *, now: float, lookup: Lookup) -> tuple[Descriptor, bytes]:
-        """(sender, plaintext) of an envelope, or ``Refused``; see ``inspect`` and ``decrypt``."""
-        header = self.inspect(envelope, now, lookup)
-        return header.sender, self.decrypt(header, envelope)
-
     def inspect(self, envelope: Buffer, now: float, lookup: Lookup) -> Header:
         """Every check but opening the body: reads some hundred bytes at both ends, whatever the size; about 0.15 ms.
 
@@ -212,9 +201,7 @@ class Opener:
         verify(known.signing_key, bytes(view[signature_offset:body_offset]), signed)
         # Forgotten when no clock within the tolerance could still take the envelope as current.
         self._replay.remember(sender, message_id, expires + CLOCK_TOLERANCE_S, now)
-        return Header(
-            known, PeerId(recipient), MessageId(message_id), key.suite, epoch, expires, info, body_offset, key
-        )
+        return Header(known, info, body_offset, key)
 
     def decrypt(self, header: Header, envelope: Buffer) -> bytes:
         """The plaintext of an inspected envelope; one pass, one output buffer.  Raises ``Refused(BAD_SEAL)``."""

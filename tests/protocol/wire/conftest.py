@@ -42,7 +42,8 @@ class Member:
         return b"".join(self.sealer.seal(to.descriptor, head, tail, now=now, ttl_s=ttl_s, own_descriptor=own))
 
     def open(self, envelope: bytes, now: float = NOW) -> tuple[Descriptor, bytes]:
-        return self.opener.open(envelope, now=now, lookup=self.known.get)
+        header = self.opener.inspect(envelope, now, self.known.get)
+        return header.sender, self.opener.decrypt(header, envelope)
 
     def meets(self, *others: "Member") -> None:
         for other in others:

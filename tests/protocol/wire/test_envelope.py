@@ -44,8 +44,7 @@ def test_two_buffers_in_two_steps(pair):
     buffers = alice.sealer.seal(bob.descriptor, b"h" * 16, memoryview(tail), now=NOW, ttl_s=30)
     envelope = bytearray(b"".join(buffers))
     header = bob.opener.inspect(memoryview(envelope), NOW, bob.known.get)
-    assert (header.sender, header.recipient) == (alice.descriptor, bob.descriptor.peer)
-    assert header.expires == NOW + 30
+    assert header.sender == alice.descriptor
     bob.ring.rotate(NOW + 1)
     bob.ring.prune(NOW + 1e6)  # between the two steps: the header still holds its key
     assert bob.opener.decrypt(header, envelope) == b"h" * 16 + tail
