@@ -18,6 +18,7 @@ is the quicker: both are tried, for about a millisecond.
 
 import contextlib
 import ctypes
+import platform
 import resource
 import sys
 import time
@@ -72,3 +73,13 @@ def keep_freed_memory() -> bool:
     del gnu
     mapped = bool(mallopt(_MMAP_THRESHOLD, KEPT_BYTES // 2))
     return bool(mallopt(_TRIM_THRESHOLD, KEPT_BYTES)) and mapped
+
+
+def processor() -> str:
+    """The name of this machine's processor, as far as it is known."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            names = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
+    except OSError:
+        names = []
+    return names[0] if names else platform.processor() or "unknown processor"

@@ -6,6 +6,7 @@ Invariants: progress goes to standard error; with ``--json`` the document alone 
 
 import asyncio
 import json
+import os
 import platform
 import sys
 import time
@@ -16,7 +17,7 @@ from peer.bench.chain import Chain
 from peer.bench.measure import medians_ms
 from peer.bench.stages import Hop, stages
 from peer.bench.table import show
-from peer.process import tune_process
+from peer.process import processor, tune_process
 
 DIMENSIONS = (1_000, 10_000, 100_000, 1_000_000)
 THRESHOLDS = (2, 3, 4)
@@ -90,13 +91,5 @@ async def _rows() -> list[dict[str, Any]]:
 
 
 def _machine() -> str:
-    return f"{platform.system()} {platform.machine()}, Python {platform.python_version()}, {_processor()}"
-
-
-def _processor() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            names = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
-    except OSError:
-        names = []
-    return f"{len(names)} x {names[0]}" if names else platform.processor() or "unknown processor"
+    processors = f"{os.cpu_count()} x {processor()}"
+    return f"{platform.system()} {platform.machine()}, Python {platform.python_version()}, {processors}"

@@ -14,6 +14,7 @@ from peer.commands.common import table
 from protocol.base.ids import short
 from protocol.privacy.exposure import Exact, Faults, Shape, Study
 from protocol.privacy.exposure.exact import DEFAULT_VIEWS
+from protocol.privacy.exposure.montecarlo import quantile
 from protocol.privacy.exposure.recorded import Exposure
 from protocol.privacy.exposure.tree import ACCOUNTS
 
@@ -243,7 +244,7 @@ def _sets(rows: Iterable[dict[str, Any]]) -> list[str]:
         seen = sum(sizes)
         line = {"corrupt": row["corrupt"], "of": row["of"], "largest": len(sizes) - 1 if seen else None}
         line["hidden"] = f"{100 * hidden / (seen + hidden):.3g} %" if seen + hidden else None
-        line |= {name: _quantile(sizes, share) for name, share in QUANTILES.items()}
+        line |= {name: quantile(sizes, share) for name, share in QUANTILES.items()}
         lines.append(line)
     columns = {"corrupt": "corrupt", "of": "of", **{name: name for name in QUANTILES}}
     return [
@@ -252,12 +253,3 @@ def _sets(rows: Iterable[dict[str, Any]]) -> list[str]:
         "",
         table(lines, columns | {"largest": "largest", "hidden": "hidden"}),
     ]
-
-
-def _quantile(sizes: Sequence[int], share: float) -> int | None:
-    wanted, total = share * sum(sizes), 0
-    for size, count in enumerate(sizes):
-        total += count
-        if count and total >= wanted:
-            return size
-    return None

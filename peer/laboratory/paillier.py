@@ -24,6 +24,8 @@ from importlib import import_module
 from statistics import median
 from typing import Any
 
+from peer.process import processor
+
 KEY_BITS = 2048
 """Of the modulus n; about 112 bits of security (NIST SP 800-57, part 1)."""
 
@@ -97,17 +99,8 @@ def measure(repeats: int = 30, clock: Callable[[], float] = time.process_time) -
         ciphertext_bytes=(public.nsquare.bit_length() + 7) // 8,
         provenance=f"phe {import_module('phe.__about__').__version__}, "
         f"{'with' if import_module('phe.util').HAVE_GMP else 'without'} gmpy2, {KEY_BITS}-bit keys, "
-        f"Python {platform.python_version()}, {_processor()}",
+        f"Python {platform.python_version()}, {processor()}",
     )
-
-
-def _processor() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            names = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
-    except OSError:
-        names = []
-    return names[0] if names else platform.processor() or "unknown processor"
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ Invariants: one seed gives one result; memory is bounded by ``CELLS`` whatever t
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -85,14 +86,18 @@ class Sample:
         error = max(self.share_error, independent)
         return (self.share - expected) / error if error else 0.0
 
-    def quantile(self, share: float) -> int | None:
-        """Smallest size that at least ``share`` of those in visible components do not exceed; ``None`` without any."""
-        wanted, total = share * sum(self.sizes), 0
-        for size, count in enumerate(self.sizes):
-            total += count
-            if count and total >= wanted:
-                return size
-        return None
+
+def quantile(sizes: Sequence[int], share: float) -> int | None:
+    """Smallest size that at least ``share`` of those in visible components do not exceed; ``None`` without any.
+
+    ``sizes``: of every size from 0 on, how many contributors are in a component of it.
+    """
+    wanted, total = share * sum(sizes), 0
+    for size, count in enumerate(sizes):
+        total += count
+        if count and total >= wanted:
+            return size
+    return None
 
 
 @dataclass(frozen=True, slots=True)
