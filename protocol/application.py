@@ -23,7 +23,7 @@ class Freshness(Enum):
 
     NONE = "no records are bound to this task's schema"
     FRESH = "every contribution is computed from a newly drawn sample"
-    DETERMINISTIC = "there is one record: one task may be served, and each of its models answered once"
+    DETERMINISTIC = "there is one distinct record: one task may be served, and each of its models answered once"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +58,13 @@ def sections_of(task: Task, kind: RoundKind) -> tuple[Section, ...]:
     """The sections of a round's vector, each with its own bound.
 
     Gradient rounds: the clipped mean gradient (``dimension``), weight, loss, hits.  Statistics rounds: first and second
-    moments of the scaled features (``len(features)`` each), weight.
+    moments of the scaled features, each feature's times a random factor, and the factors (``len(features)`` each),
+    weight.
     """
     weight = Section(1, float(task.batch_per_peer))
     if kind is RoundKind.STATISTICS:
-        width = len(task.features)
-        return (Section(width, 1.0), Section(width, 1.0), weight)
+        column_wise = Section(len(task.features), 1.0)
+        return (column_wise, column_wise, column_wise, weight)
     loss = Section(1, task.loss_bound * task.batch_per_peer)
     return (Section(task.dimension, task.clip), weight, loss, weight)
 

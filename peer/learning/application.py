@@ -118,11 +118,11 @@ class LocalApplication:
     # --- the port ---------------------------------------------------------------------------------------------
 
     def freshness(self, task: Task) -> Freshness:
-        """Whether records are bound and read, and whether there is more than one."""
+        """Whether records are bound and read, and whether they differ."""
         learner = self._learners.get(task.id)
         if learner is None:
             return Freshness.NONE
-        return Freshness.DETERMINISTIC if learner.training_records == 1 else Freshness.FRESH
+        return Freshness.DETERMINISTIC if learner.deterministic else Freshness.FRESH
 
     def accepts(self, task: Task, submitter_key: bytes) -> str | None:
         """The user's own limits; and whoever records takes part in nothing that it must not record.

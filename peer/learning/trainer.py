@@ -4,8 +4,8 @@ Neighbours: the driver runs ``contribute`` in a thread, the session ``evaluate``
 sections of a contribution; ``preprocess`` and ``models`` do the arithmetic.
 Invariants: held-out records never enter a contribution; every contribution comes from a sample drawn afresh, of at most
 half of the training records where there are two or more, and always of weight ``batch_per_peer``; there is one
-whatever the model makes of the records; a ``Learner`` does not change after it is made, so its methods may run in
-several threads at once.
+whatever the model makes of the records; no moment of a column leaves without a random factor of its own; a ``Learner``
+does not change after it is made, so its methods may run in several threads at once.
 """
 
 import logging
@@ -23,7 +23,7 @@ from protocol.application import Contribution
 from protocol.base.entropy import Entropy
 from protocol.base.errors import ConfigurationError
 from protocol.masking.ring import clip_l2
-from protocol.training.task import RoundKind, Task
+from protocol.training.task import LEAST_FACTOR, RoundKind, Task
 
 log = logging.getLogger("susurrus.learning")
 
@@ -53,6 +53,7 @@ class Learner:
         self._train_x, self._train_y = features[order[held:]], targets[order[held:]]
         self._told: set[str] = set()
         """Kinds of errors of the model that are in the log."""
+        self._deterministic = _all_equal(self._train_x) and _all_equal(self._train_y)
 
     def also(self, task: Task, model: Model) -> "Learner":
         """The same records in memory, split alike, bound to another task that has the same ``taken``."""
@@ -72,8 +73,8 @@ class Learner:
 
     @property
     def deterministic(self) -> bool:
-        """There is one training record, so every contribution to a model is the same."""
-        return len(self._train_x) == 1
+        """The training records are all equal, or there is one, so every gradient at one model is the same."""
+        return self._deterministic
 
     def contribute(
         self, kind: RoundKind, params: NDArray[np.float32], statistics: Statistics | None, entropy: Entropy
@@ -81,17 +82,17 @@ class Learner:
         """A contribution from a fresh sample.  O(batch x dimension); thread-safe if ``entropy`` is the caller's own.
 
         Sections as ``protocol.application.sections_of``: GRADIENT: clipped mean gradient (d, float32), weight (1,), sum
-        of the losses cut at ``task.loss_bound`` (1,), hits (1,).  STATISTICS: mean of the scaled features (f,), mean of
-        their squares (f,), weight (1,).
+        of the losses cut at ``task.loss_bound`` (1,), hits (1,).  STATISTICS: ``weighted_moments`` (f,) each, weight
+        (1,).
         """
         batch = self.task.batch_per_peer
-        rows = draw_sample(len(self._train_x), batch, generator(entropy))
+        rng = generator(entropy)
+        rows = draw_sample(len(self._train_x), batch, rng)
         z = self._train_x[rows]
         weight = np.array([batch], dtype=np.float64)
         match kind:
             case RoundKind.STATISTICS:
-                wide = z.astype(np.float64)
-                return Contribution((wide.mean(axis=0), np.square(wide).mean(axis=0), weight))
+                return Contribution((*weighted_moments(z, rng), weight))
             case RoundKind.GRADIENT:
                 vector, loss, hits = self._gradient(params, standardise(z, statistics), self._train_y[rows])
                 return Contribution((vector, weight, np.array([loss]), np.array([hits], dtype=np.float64)))
@@ -150,6 +151,20 @@ def draw_sample(records: int, batch: int, rng: np.random.Generator) -> NDArray[n
     return chosen.astype(np.int64, copy=False)
 
 
+def weighted_moments(
+    z: NDArray[np.float32], rng: np.random.Generator
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and mean square of every column of ``z`` (n, f), times a random factor for each column; and the factors.
+
+    A column that is the same in all of a peer's records has the same moments in every sample: without the factors, two
+    sums that differ by one peer would give it away.  They are real numbers, since few whole ones (numbers of records,
+    say) can be told from their sums.
+    """
+    wide = z.astype(np.float64)
+    factors = rng.uniform(LEAST_FACTOR, 1.0, wide.shape[1:])
+    return factors * wide.mean(axis=0), factors * np.square(wide).mean(axis=0), factors
+
+
 def generator(entropy: Entropy) -> np.random.Generator:
     """A numpy generator with 256 bits of seed from the entropy port."""
     return np.random.Generator(np.random.PCG64DXSM(int.from_bytes(entropy.token(32), "little")))
@@ -204,6 +219,10 @@ def _evaluate(
     model: Model, params: NDArray[np.float32], statistics: Statistics | None, z: NDArray[np.float32], y: NDArray[Any]
 ) -> tuple[float, float]:
     return model.evaluate(params, standardise(z, statistics), y)
+
+
+def _all_equal(rows: NDArray[Any]) -> bool:
+    return bool((rows == rows[0]).all())
 
 
 def _check(task: Task, X: NDArray[np.floating], y: NDArray[Any]) -> None:

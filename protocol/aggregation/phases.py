@@ -105,7 +105,7 @@ _DECLINE = {
     DeclineReason.UNKNOWN_TASK: "does not hold this task yet",
     DeclineReason.TASK_REFUSED: "its user does not agree to this task",
     DeclineReason.NO_RECORDS: "has no records for this task",
-    DeclineReason.NO_FRESH_RECORDS: "has only one record, which has answered this model or serves another task",
+    DeclineReason.NO_FRESH_RECORDS: "has one distinct record, which has answered this model or serves another task",
     DeclineReason.BAD_ANCESTORS: "the ancestors in the offer are not distinct members with valid signatures",
     DeclineReason.BAD_SHAPE: "the offer contradicts its task",
     DeclineReason.TOO_LATE: "the time left is too short",

@@ -1,4 +1,4 @@
-"""What a deterministic contribution (of a peer with one record) uses up: the same value never leaves twice.
+"""What a deterministic contribution (of a peer with one distinct record) uses up: the same value never leaves twice.
 
 Neighbours: ``machine`` asks before it enters a round and before it contributes, ``combining`` has the keys persisted
 before anything is seen outside; ``training.state`` says on what a gradient depends.

@@ -35,7 +35,9 @@ class Noise:
         for section in sections_of(self.task, self.kind):
             part = random.uniform(-1, 1, section.length)
             parts.append(part * section.bound / max(1.0, float(np.linalg.norm(part))))
-        parts[1 if self.kind is RoundKind.GRADIENT else 2][:] = self.task.batch_per_peer
+        if self.kind is RoundKind.STATISTICS:
+            parts[1], parts[2] = np.square(parts[0]), np.ones_like(parts[0])
+        parts[1 if self.kind is RoundKind.GRADIENT else 3][:] = self.task.batch_per_peer
         return Contribution(tuple(parts))
 
 

@@ -153,7 +153,9 @@ class _Draw:
         for section in sections_of(self.task, self.kind):
             parts.append(words[at : at + section.length] * (section.bound / (128.0 * section.length)))
             at += section.length
-        parts[1 if self.kind is RoundKind.GRADIENT else 2].fill(self.task.batch_per_peer)
+        if self.kind is RoundKind.STATISTICS:
+            parts[1], parts[2] = np.square(parts[0]), np.ones_like(parts[0])
+        parts[1 if self.kind is RoundKind.GRADIENT else 3].fill(self.task.batch_per_peer)
         return Contribution(tuple(parts))
 
 

@@ -43,13 +43,16 @@ _AROUND_PARTIAL = 8192
 """More than anything else of a partial takes, and its envelope with the sender's descriptor."""
 _NESTED = {"hyper": 2, "ranges": 2, "features": 1, "classes": 1, "target_range": 1}
 """Fields that are arrays, or arrays of arrays."""
+LEAST_FACTOR = 1.0 / 32.0
+"""In a statistics round a peer multiplies its moments of each feature by a random factor from here to 1."""
 
 
 class RoundKind(IntEnum):
     """What a round sums."""
 
     STATISTICS = 0
-    """Per-feature sums for standardisation: first and second moments of a fresh sample, scaled to the ranges."""
+    """Per-feature sums for standardisation: randomly weighted first and second moments of fresh samples, scaled to the
+    ranges."""
     GRADIENT = 1
 
 

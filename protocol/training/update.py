@@ -2,8 +2,8 @@
 
 Neighbours: ``aggregation.combining`` makes ``Publish`` the root's last job; ``walks`` and ``catalogue`` ask for the
 others.
-Invariants: a sum is applied only if it can be the sum of its cohort's contributions (weight exactly, norm within
-cohort x clip plus rounding); otherwise the model stays as it was.
+Invariants: a sum is applied only if it can be the sum of its cohort's contributions (weight exactly; norm within
+cohort x clip, or moments within their factors, plus rounding); otherwise the model stays as it was.
 """
 
 import math
@@ -17,7 +17,7 @@ from protocol.base.ids import Digest
 from protocol.masking.prg import expand
 from protocol.masking.ring import Encoding
 from protocol.training import state
-from protocol.training.task import RoundKind, Task
+from protocol.training.task import LEAST_FACTOR, RoundKind, Task
 from protocol.wire.messages import Checkpoint
 
 
@@ -87,19 +87,26 @@ class Publish:
     def run(self) -> Published | None:
         """Decode, check, update."""
         parts = self.encoding.decode(self.total)
-        weight = parts[2 if self.kind is RoundKind.STATISTICS else 1]
+        weight = parts[3 if self.kind is RoundKind.STATISTICS else 1]
         # every weight is its section's bound, which encodes without rounding: the sum must be exact
         if abs(float(weight[0]) - self.cohort * self.task.batch_per_peer) > 1e-6 * self.task.batch_per_peer:
             return None
         if self.kind is RoundKind.STATISTICS:
-            return self._statistics(parts[0], parts[1])
+            return self._statistics(parts[0], parts[1], parts[2])
         return self._gradient(parts[0], float(parts[2][0]), float(parts[3][0]))
 
-    def _statistics(self, first: NDArray[Any], second: NDArray[Any]) -> Published | None:
-        slack = self.cohort * (1.0 + 2.0 / self.encoding.levels)
-        if float(np.abs(np.concatenate([first, second])).max()) > slack:
+    def _statistics(self, first: NDArray[Any], second: NDArray[Any], factors: NDArray[Any]) -> Published | None:
+        slack = self.cohort * 2.0 / self.encoding.levels  # a moment and its factor round apart
+        possible = (
+            (LEAST_FACTOR * self.cohort - slack <= factors)
+            & (factors <= self.cohort + slack)
+            & (np.abs(first) <= factors + slack)
+            & (-slack <= second)
+            & (second <= factors + slack)
+        )
+        if not possible.all():
             return None
-        checkpoint = apply_statistics(self.task, self.checkpoint, first / self.cohort, second / self.cohort)
+        checkpoint = apply_statistics(self.task, self.checkpoint, first / factors, second / factors)
         return Published(checkpoint, state.digest(checkpoint), None, None)
 
     def _gradient(self, gradient: NDArray[Any], losses: float, hits: float) -> Published | None:

@@ -107,7 +107,9 @@ class ToyApplication:
             for section in sections_of(task, kind):
                 part = rng.uniform(-1, 1, section.length)
                 parts.append(part * section.bound / max(1.0, float(np.linalg.norm(part))))
-            parts[1 if kind is RoundKind.GRADIENT else 2][:] = task.batch_per_peer
+            if kind is RoundKind.STATISTICS:
+                parts[1], parts[2] = np.square(parts[0]), np.ones_like(parts[0])
+            parts[1 if kind is RoundKind.GRADIENT else 3][:] = task.batch_per_peer
             return Contribution(tuple(parts))
 
         return ToyJob(make)

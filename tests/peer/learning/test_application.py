@@ -78,6 +78,17 @@ def test_one_record_is_deterministic(tmp_path: Path, task: Task) -> None:
     assert application.freshness(task) is Freshness.DETERMINISTIC
 
 
+def test_equal_records_are_deterministic(tmp_path: Path) -> None:
+    path = tmp_path / "equal.svm"
+    config = Config(home=tmp_path, data={"toy": DataBinding("toy", path)})
+    task = make_task(model="logistic")
+    for last, expected in (("1 1:0.25 2:-0.5\n", Freshness.DETERMINISTIC), ("0 1:0.25 2:-0.5\n", Freshness.FRESH)):
+        path.write_text("1 1:0.25 2:-0.5\n" * 3 + last)
+        application = LocalApplication(config, SeededEntropy("application"), b"peer", Now())
+        application.load(task)
+        assert application.freshness(task) is expected
+
+
 def test_one_record_is_the_same_to_a_task_that_renames_its_columns_so_that_one_is_not_served(tmp_path: Path) -> None:
     """Columns are found by their position where the user, or the format, names none."""
     path = tmp_path / "one.svm"

@@ -84,8 +84,11 @@ def test_averaged_contributions_come_close(name: str, peers: int, spec: str) -> 
             one.contribute(kind, params, statistics, source).values
             for one, source in zip(learners, sources, strict=True)
         ]
-        means = [np.mean([values[k] for values in sums], axis=0) for k in (0, 1)]
-        now = apply_gradient(task, now, means[0]) if kind is RoundKind.GRADIENT else apply_statistics(task, now, *means)
+        means = [np.mean([values[k] for values in sums], axis=0) for k in range(3)]
+        if kind is RoundKind.GRADIENT:
+            now = apply_gradient(task, now, means[0])
+        else:
+            now = apply_statistics(task, now, means[0] / means[2], means[1] / means[2])
     central = train_centralised(task, x, y, steps=150, peers=peers, seed=1)
     reached, yardstick = (accuracy(task, one, data.X[test], data.y[test]) for one in (now, central))
     assert reached > yardstick - 0.02

@@ -12,13 +12,19 @@ from peer.learning.datasets import Schema, load_dataset
 from peer.learning.models import Gradient, Model, model_for
 from peer.learning.taskfile import task_for_dataset
 from peer.learning.trainer import Learner, draw_sample, evaluate_records, held_out_count, predict_records
-from protocol.application import sections_of
+from protocol.application import modulus_of, sections_of
 from protocol.base.entropy import SeededEntropy
 from protocol.base.errors import ConfigurationError
-from protocol.training.task import RoundKind, Task
+from protocol.masking.ring import Encoding
+from protocol.training.state import initial_state, view
+from protocol.training.task import LEAST_FACTOR, RoundKind, Task
+from protocol.training.update import Publish
+from protocol.wire.messages import Checkpoint
 
 DIGITS = load_dataset("digits")
 TASK = task_for_dataset("digits")
+NOTHING = np.zeros(1, np.float32)
+"""Parameters where nobody looks at them."""
 
 
 class Spy(Model):
@@ -113,13 +119,34 @@ def test_how_many_are_held_out(records: int, held: int) -> None:
     assert (subject.held_out_records, subject.training_records) == (held, records - held)
 
 
-def test_only_a_single_record_is_deterministic() -> None:
+def test_only_a_single_distinct_record_is_deterministic() -> None:
     for records, expected in ((1, True), (2, False), (5, False)):
         subject, spy = spied(records)
         subject.contribute(RoundKind.GRADIENT, np.zeros(1, np.float32), None, SeededEntropy(3))
         assert subject.deterministic is expected
         assert len(spy.seen[0]) == 8
     assert all(np.isnan(v) for v in spied(1)[0].evaluate(np.zeros(1, np.float32), None))
+
+
+def test_equal_records_are_one() -> None:
+    described = Schema("s", ("a",), "t", ("0", "1"), ((0.0, 1.0),), (0.0, 0.0))
+    task = task_for_dataset(described, model="logistic")
+    model = model_for(task)
+    for column, labels, expected in (
+        ([0.5] * 4, [1] * 4, True),
+        ([0.5] * 4, [1, 1, 0, 1], False),
+        ([0.5, 0.5, 0.25, 0.5], [1] * 4, False),
+        ([1.0, 2.0, 3.0, 4.0], [1] * 4, True),  # equal once they are scaled: the range ends at 1
+    ):
+        X, y = np.array(column)[:, None], np.array(labels)
+        subject = Learner(task, model, X, y, entropy=SeededEntropy(1))
+        assert subject.deterministic is expected
+        params = np.ones(2, np.float32)
+        answers = {
+            subject.contribute(RoundKind.GRADIENT, params, None, SeededEntropy(i)).values[0].tobytes()
+            for i in range(20)
+        }
+        assert (len(answers) == 1) is expected
 
 
 @pytest.mark.parametrize("kind", RoundKind)
@@ -132,7 +159,7 @@ def test_contributions_fit_the_sections_of_the_round(kind: RoundKind) -> None:
         sections = sections_of(TASK, kind)
         assert [len(v) for v in values] == [s.length for s in sections]
         assert all(np.abs(v).max() <= s.bound for v, s in zip(values, sections, strict=True))
-        weight = values[2] if kind is RoundKind.STATISTICS else values[1]
+        weight = values[3] if kind is RoundKind.STATISTICS else values[1]
         assert weight.tolist() == [TASK.batch_per_peer]
         if kind is RoundKind.GRADIENT:
             assert values[0].dtype == np.float32
@@ -217,12 +244,59 @@ def test_parameters_at_the_end_of_their_range_ask_nothing(model: str) -> None:
 
 
 def test_statistics_are_unbiased_moments_of_the_training_records() -> None:
-    subject, _ = spied(100, batch=16)
+    """Of the few peers of a cohort, which differ, taken together as the root does: ratios of sums."""
+    subjects = [learner(rows=slice(i * 50, i * 50 + 50)) for i in range(4)]
     entropy = SeededEntropy(4)
-    rounds = [subject.contribute(RoundKind.STATISTICS, np.zeros(1, np.float32), None, entropy) for _ in range(3000)]
-    z = subject._train_x.astype(np.float64)
-    assert np.mean([r.values[0] for r in rounds]) == pytest.approx(z.mean(), abs=2e-3)
-    assert np.mean([r.values[1] for r in rounds]) == pytest.approx(np.square(z).mean(), abs=2e-3)
+    rounds = np.array([
+        np.sum([one.contribute(RoundKind.STATISTICS, NOTHING, None, entropy).values[:3] for one in subjects], axis=0)
+        for _ in range(2000)
+    ])  # fmt: skip
+    z = np.concatenate([one._train_x for one in subjects]).astype(np.float64)
+    for k, truth in ((0, z.mean(axis=0)), (1, np.square(z).mean(axis=0))):
+        ratios = rounds[:, k] / rounds[:, 2]
+        error = np.maximum(ratios.std(axis=0) / np.sqrt(len(rounds)), 1e-9)
+        assert np.abs((ratios.mean(axis=0) - truth) / error).max() < 4.0  # 64 columns, of which many are constant
+        assert error.max() < 5e-3
+
+
+def test_factors_are_drawn_anew_for_each_column_and_contribution() -> None:
+    entropy = SeededEntropy(5)
+    subject = learner()
+    factors = np.array([subject.contribute(RoundKind.STATISTICS, NOTHING, None, entropy).values[2] for _ in range(500)])
+    assert np.unique(factors).size == factors.size
+    assert (factors.min(), factors.max()) == pytest.approx((LEAST_FACTOR, 1.0), abs=1e-3)
+    spread = (1.0 - LEAST_FACTOR) / 12**0.5
+    assert factors.std(axis=0) == pytest.approx(np.full(64, spread), rel=0.15)
+    assert factors.std(axis=1) == pytest.approx(np.full(500, spread), rel=0.4)
+
+
+@pytest.mark.parametrize("batch", [1, 32])
+def test_two_published_sums_do_not_tell_the_constant_of_the_peer_by_which_they_differ(batch: int) -> None:
+    """Six persons of whom one has a birth year in every record; the second sum is without the last of them."""
+    described = Schema("health", ("pulse", "born"), "ill", ("0", "1"), ((30.0, 200.0), (1900.0, 2030.0)), (0.0, 0.0))
+    task = task_for_dataset(described, model="logistic", batch_per_peer=batch)
+    rng, subjects = np.random.default_rng(1), []
+    for year in (1987, 1954, 2001, 1979, 1990, 1966):
+        X = np.column_stack([rng.normal(70, 10, 200), np.full(200, year)])
+        subjects.append(Learner(task, model_for(task), X, rng.integers(0, 2, 200), entropy=SeededEntropy(year)))
+    encoding = Encoding(modulus_of(task, RoundKind.STATISTICS), 6, sections_of(task, RoundKind.STATISTICS))
+    entropy = SeededEntropy("rounds")
+    start = Checkpoint(task.id, 0, initial_state(task, np.zeros(task.dimension, np.float32)))
+
+    def published(cohort: list[Learner]) -> float:
+        total = encoding.zeros()
+        for one in cohort:
+            values = one.contribute(RoundKind.STATISTICS, NOTHING, None, entropy).values
+            encoding.add_encoded(values, total, entropy.token(32))
+        done = Publish(task, RoundKind.STATISTICS, start, encoding, total, len(cohort)).run()
+        assert done is not None
+        scaled = float(view(task, done.checkpoint)[-3])
+        return 1900 + (scaled + 1) * 65
+
+    guesses = np.array([6 * published(subjects) - 5 * published(subjects[:5]) for _ in range(100)])
+    assert np.abs(guesses - 1966).min() > 0.01
+    assert guesses.std() > 20
+    assert published(subjects) == pytest.approx(1980, abs=15)
 
 
 def test_statistics_change_what_the_model_sees() -> None:

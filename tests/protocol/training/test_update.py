@@ -9,7 +9,7 @@ from protocol.application import modulus_of, sections_of
 from protocol.base.errors import Refused
 from protocol.masking.ring import Encoding
 from protocol.training import state
-from protocol.training.task import RoundKind, Task
+from protocol.training.task import LEAST_FACTOR, RoundKind, Task
 from protocol.training.update import (
     Identify,
     Merge,
@@ -85,12 +85,16 @@ def total(task: Task, kind: RoundKind, parts: list[list[np.ndarray]]) -> tuple[E
     encoding = Encoding(modulus_of(task, kind), max(4, len(parts)), sections_of(task, kind))
     out = encoding.zeros()
     for i, values in enumerate(parts):
-        encoding.add_encoded(values, out, bytes([i]) * 32)
+        encoding.add_encoded(values, out, i.to_bytes(32, "little"))
     return encoding, out
 
 
 def gradient_parts(task: Task, gradient: np.ndarray, loss: float = 4.0, hits: float = 6.0) -> list[np.ndarray]:
     return [gradient, np.array([float(task.batch_per_peer)]), np.array([loss]), np.array([hits])]
+
+
+def statistics_parts(factors: np.ndarray, first: np.ndarray, second: np.ndarray) -> list[np.ndarray]:
+    return [factors * first, factors * second, factors, np.array([8.0])]
 
 
 def publish(task: Task, parts: list[list[np.ndarray]], cohort: int | None = None, age: int = 0) -> Published | None:
@@ -135,12 +139,15 @@ def test_an_honest_cohort_at_full_norm_is_never_rejected(bits: int, batch: int) 
 
 def test_a_statistics_round() -> None:
     task = make_task(statistics_rounds=2, modulus_bits=16)
-    weight = np.array([8.0])
-    parts = [[np.array([0.5, -0.5]), np.array([0.25, 1.0]), weight], [np.zeros(2), np.array([0.5, 0.5]), weight]] * 2
+    half, full = np.array([0.5, 0.25]), np.ones(2)
+    parts = [
+        statistics_parts(half, np.array([0.5, -0.6]), np.array([0.25, 1.0])),
+        statistics_parts(full, np.array([0.2, 0.4]), np.array([0.1, 0.5])),
+    ] * 2
     result = publish(task, parts)
     assert result is not None
     assert (result.loss, result.accuracy, result.checkpoint.age) == (None, None, 1)
-    np.testing.assert_allclose(state.view(task, result.checkpoint)[-4:], [0.25, -0.25, 0.375, 0.75], atol=1e-6)
+    np.testing.assert_allclose(state.view(task, result.checkpoint)[-4:], [0.3, 0.2, 0.15, 0.6], atol=1e-6)
 
 
 def test_sums_that_cannot_be_the_cohorts() -> None:
@@ -154,10 +161,35 @@ def test_sums_that_cannot_be_the_cohorts() -> None:
     # each coordinate within the clip, the norm far outside it
     long = gradient_parts(task, np.array([1.0, 1.0, 1.0]))
     assert publish(task, [long] * 4) is None
-    statistics = make_task(statistics_rounds=1)
-    weight = np.array([8.0])
-    assert publish(statistics, [[np.ones(2), np.ones(2), weight]] * 4) is not None
-    assert publish(statistics, [[np.ones(2), np.ones(2), weight]] * 4, cohort=5) is None
+
+
+def test_statistics_that_cannot_be_the_cohorts() -> None:
+    task = make_task(statistics_rounds=1)
+    one, least, little = np.ones(2), np.full(2, LEAST_FACTOR), np.array([1.0, LEAST_FACTOR / 2])
+    for first in (one, -one):
+        for factor in (one, least, np.array([1.0, 0.3])):
+            assert publish(task, [statistics_parts(factor, first, one)] * 4) is not None, "each at its limit"
+    assert publish(task, [statistics_parts(one, one, one)] * 4, cohort=5) is None, "a weight is missing"
+    assert publish(task, [statistics_parts(little, one, one)] * 4) is None, "too small a factor"
+    for first, second in ((1.01, 1.0), (-1.01, 1.0), (0.0, 1.01), (0.0, -0.01)):
+        moments = np.array([0.0, first]), np.array([0.0, second])
+        assert publish(task, [statistics_parts(0.5 * one, *moments)] * 4) is None, "moments that no records have"
+    encoding, out = total(task, RoundKind.STATISTICS, [statistics_parts(one, one, one)] * 4)
+    out[4] += encoding.levels  # a factor above 1, which no encoding writes
+    assert Publish(task, RoundKind.STATISTICS, checkpoint(task), encoding, out, 4).run() is None
+
+
+@pytest.mark.parametrize("cohort", [4, 1000])
+def test_honest_statistics_at_their_limits_are_never_rejected(cohort: int) -> None:
+    """Moments and factors are rounded apart."""
+    task = make_task(statistics_rounds=1, features=tuple(f"f{i}" for i in range(200)), ranges=((-1.0, 1.0),) * 200)
+    draw = np.random.default_rng(cohort)
+    for low in (LEAST_FACTOR, 1.0 - 1e-9):
+        parts = [
+            statistics_parts(draw.uniform(low, low + 1e-9, 200), np.sign(draw.normal(size=200)), np.ones(200))
+            for _ in range(cohort)
+        ]
+        assert publish(task, parts) is not None
 
 
 @given(st.binary(min_size=24, max_size=24))
