@@ -21,7 +21,9 @@ from protocol.work import Job, RoundStep, RoundWork
 
 def work(state: Round, step: RoundStep, job: Job, place: int = -1) -> Work:
     """A job of this round; ``place`` is the index of the child it is about."""
-    return Work(RoundWork(state.id, step, place), job)
+    purpose = RoundWork(state.id, step, place)
+    state.outstanding.add(purpose)
+    return Work(purpose, job)
 
 
 def enqueue(state: Round, step: RoundStep, job: Job, place: int = -1) -> list[Effect]:

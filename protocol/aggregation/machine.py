@@ -3,7 +3,8 @@
 Neighbours: ``node`` feeds it and carries its ``outcomes`` to the walks; ``opening`` makes a round's first state,
 ``inviting`` fills children's places, ``combining`` orders the work, ``privacy.guard`` holds the rule.
 Invariants: a round's id is persisted before it is entered, and it is never entered again; at most one partial of it
-leaves; what a partial or a published total holds is fixed when combining starts; every round ends by its deadline.
+leaves; what a partial or a published total holds is fixed when combining starts; every round ends by its deadline, and
+keeps its place here until its last job is back.
 """
 
 from typing import Any, assert_never
@@ -19,7 +20,7 @@ from protocol.aggregation.shape import RING
 from protocol.application import Freshness
 from protocol.base.errors import Refusal, Refused
 from protocol.base.ids import PeerId, RoundId, TaskId
-from protocol.base.limits import MAX_BUDGET_S, MAX_ROUNDS_AT_ONCE
+from protocol.base.limits import MAX_BUDGET_S, MAX_ROUNDS_AT_ONCE, MAX_ROUNDS_OF_ONE_PARENT
 from protocol.effects import Effect, PersistRound, Report, Send
 from protocol.identity.descriptor import Descriptor
 from protocol.training.state import Model
@@ -35,6 +36,8 @@ class RoundMachine:
     def __init__(self, ports: Ports, remembered: dict[RoundId, float], answered: set[bytes]) -> None:
         self._ports = ports
         self._rounds: dict[RoundId, Round] = {}
+        self._ended: dict[RoundId, Round] = {}
+        """Rounds that are over, some of whose jobs are not back."""
         self._taken = dict(remembered)
         self._uses = set(answered)
         self._leaving = False
@@ -57,7 +60,7 @@ class RoundMachine:
         agrees to the task."""
         ports = self._ports
         state = None
-        reason = self._objection(offer, task, agreed)
+        reason = self._objection(sender, offer, task, agreed)
         if reason is None and task is not None:
             state = opening.at_invitee(ports, sender, offer, task, held, now)
             reason = self._objection_of_records(state)
@@ -72,12 +75,9 @@ class RoundMachine:
             said = Report(reports.Declined(offer.round, sender.peer, reason.sentence))
             return [said, Send(sender, Decline(offer.round, int(reason)))]
         accept = Accept(offer.round, held is None and not len(offer.state))
-        effects = self._enter(state, offer.slice_low, offer.slice_high, now, [Send(sender, accept)])
-        if held is None and len(offer.state):
-            effects += self._identify(state, Checkpoint(state.task.id, offer.age, offer.state))
-        return effects
+        return self._enter(state, offer.slice_low, offer.slice_high, now, [Send(sender, accept)])
 
-    def _objection(self, offer: Offer, task: Task | None, agreed: bool) -> DeclineReason | None:
+    def _objection(self, sender: Descriptor, offer: Offer, task: Task | None, agreed: bool) -> DeclineReason | None:
         """Why this peer does not take part, as far as its own state and the offer's numbers tell."""
         if self._leaving:
             return DeclineReason.LEAVING
@@ -87,7 +87,7 @@ class RoundMachine:
             return DeclineReason.UNKNOWN_TASK
         if not agreed:
             return DeclineReason.TASK_REFUSED
-        if self.full:
+        if self.full or self._under(sender.peer) >= MAX_ROUNDS_OF_ONE_PARENT:
             return DeclineReason.BUSY
         if self._ports.application.gate() is not None:
             return DeclineReason.GATE_CLOSED
@@ -115,6 +115,7 @@ class RoundMachine:
     def _enter(self, state: Round, low: int, high: int, now: float, answer: list[Effect]) -> list[Effect]:
         """Answer, invite the children and start the own contribution; nobody waits for the tree to be complete.
 
+        A round that is over at once, for want of anybody to invite, makes no work.
         The round is made durable before anybody hears of it: after a crash it is abandoned, not entered again, where
         this peer's descendants would name ancestors that are no longer above it.
         """
@@ -126,9 +127,14 @@ class RoundMachine:
         effects: list[Effect] = [PersistRound(state.id, self._taken[state.id]), *answer]
         for child in state.children:
             effects += inviting.call(self._ports, state, child, now)
+        effects += self._settle(state, now)
+        if state.id not in self._rounds:
+            return effects
         if state.checkpoint is not None:
             effects += self._begin_contribution(state)
-        return effects + self._settle(state, now)
+        elif state.offer is not None and len(state.offer.state):
+            effects += self._identify(state, Checkpoint(state.task.id, state.age, state.offer.state))
+        return effects
 
     def _identify(self, state: Round, checkpoint: Checkpoint) -> list[Effect]:
         return [combining.work(state, "identify", Identify(state.task, checkpoint))]
@@ -183,7 +189,8 @@ class RoundMachine:
         state = self._rounds.get(message.round)
         if state is None or state.parent is None or state.parent.peer != sender.peer:
             raise Refused(Refusal.NOT_EXPECTED, "parameters")
-        if state.checkpoint is not None or state.phase is not Phase.GATHERING:
+        identifying = RoundWork(state.id, "identify") in state.outstanding
+        if identifying or state.checkpoint is not None or state.phase is not Phase.GATHERING:
             raise Refused(Refusal.OUT_OF_PHASE, "parameters")
         if message.checkpoint.task != state.task.id or message.checkpoint.age != state.age:
             raise Refused(Refusal.NOT_EXPECTED, "parameters of another model")
@@ -248,7 +255,7 @@ class RoundMachine:
 
     def on_work_done(self, done: RoundWork, result: Any, now: float) -> list[Effect]:
         """A job of a round has ended well."""
-        state = self._rounds.get(done.round)
+        state = self._back(done)
         if state is None:
             return []
         ports = self._ports
@@ -280,7 +287,7 @@ class RoundMachine:
 
     def on_work_failed(self, failed: RoundWork, error: Exception, now: float) -> list[Effect]:
         """A job of a round has raised: a child's fault costs that child, anything else ends the round here."""
-        state = self._rounds.get(failed.round)
+        state = self._back(failed)
         if state is None:
             return []
         if failed.step == "absorb" and isinstance(error, Refused):
@@ -291,6 +298,16 @@ class RoundMachine:
             return [refused, *combining.pump(state), *self._settle(state, now)]
         reason = AbstainReason.NO_PARAMETERS if failed.step == "identify" else AbstainReason.WORK_FAILED
         return self._end(state, reason, now)
+
+    def _back(self, work: RoundWork) -> Round | None:
+        """The round whose job is back, unless it is over: then its last job gives up its place."""
+        if (state := self._rounds.get(work.round)) is not None:
+            state.outstanding.discard(work)
+        elif (ended := self._ended.get(work.round)) is not None:
+            ended.outstanding.discard(work)
+            if not ended.outstanding:
+                del self._ended[work.round]
+        return state
 
     def _identified(self, state: Round, result: Any, now: float) -> list[Effect]:
         checkpoint, digest = result
@@ -371,8 +388,8 @@ class RoundMachine:
 
     @property
     def full(self) -> bool:
-        """As many rounds are under way here as one peer takes part in at once, be it as root or below."""
-        return len(self._rounds) >= MAX_ROUNDS_AT_ONCE
+        """As many rounds have a place here as one peer takes part in at once, be it as root or below."""
+        return len(self._rounds) + len(self._ended) >= MAX_ROUNDS_AT_ONCE
 
     @property
     def idle(self) -> bool:
@@ -380,6 +397,11 @@ class RoundMachine:
         return not self._rounds
 
     # --- inside -----------------------------------------------------------------------------------------------
+
+    def _under(self, parent: PeerId) -> int:
+        """How many rounds have a place here under one parent."""
+        rounds = (*self._rounds.values(), *self._ended.values())
+        return sum(r.parent is not None and r.parent.peer == parent for r in rounds)
 
     def _expected(self, sender: PeerId, round_id: RoundId) -> tuple[Round, Child]:
         state = self._rounds.get(round_id)
@@ -400,6 +422,8 @@ class RoundMachine:
 
     def _end(self, state: Round, reason: AbstainReason, now: float) -> list[Effect]:
         self._rounds.pop(state.id, None)
+        if state.outstanding:
+            self._ended[state.id] = state
         if state.parent is None:
             self._conclude(state, None)
         return combining.abstain(self._ports, state, reason, now)

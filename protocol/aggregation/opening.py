@@ -9,7 +9,7 @@ from functools import lru_cache
 
 from protocol.aggregation.ports import Ports
 from protocol.aggregation.round import Round
-from protocol.aggregation.shape import RING, height
+from protocol.aggregation.shape import RING, height, minimum_subtree
 from protocol.application import modulus_of, sections_of
 from protocol.base.ids import ID_BYTES, RoundId
 from protocol.base.limits import MAX_BUDGET_S
@@ -89,13 +89,17 @@ def at_invitee(
 
 
 def fits(offer: Offer, task: Task) -> bool:
-    """Whether the numbers of an offer are those of its task, and possible."""
+    """Whether the numbers of an offer are those of its task, and possible.
+
+    A subtree that cannot reach depth S can never satisfy the contribution rule: its ``cap - 1`` nodes below and
+    ``depth < S`` ancestors are fewer than S.
+    """
     return (
         offer.collusion_threshold == task.collusion_threshold
         and offer.minimum_cohort == task.minimum_cohort
         and offer.branching == task.branching
         and offer.kind == task.kind_at(offer.age)
         and offer.depth >= 1
-        and 1 <= offer.cap < offer.cohort_cap <= task.cohort
+        and minimum_subtree(offer.depth, task.collusion_threshold) <= offer.cap < offer.cohort_cap <= task.cohort
         and 0 <= offer.slice_low <= offer.slice_high <= RING
     )

@@ -23,7 +23,7 @@ from protocol.training.state import Model
 from protocol.training.task import RoundKind, Task
 from protocol.training.update import Published
 from protocol.wire.messages import Buffer, Checkpoint, Offer
-from protocol.work import Job, RoundStep
+from protocol.work import Job, RoundStep, RoundWork
 
 
 @dataclass(slots=True)
@@ -86,6 +86,8 @@ class Round:
     accumulator: Accumulator | None = None
     jobs: deque[tuple[RoundStep, int, Job]] = field(default_factory=deque)
     busy: bool = False
+    outstanding: set[RoundWork] = field(default_factory=set)
+    """Jobs that have been asked for and are not back."""
     own_added: bool = False
     masks: tuple[bytes, ...] = field(default=(), repr=False)
     """The seeds of the masks that the own contribution is added under: one for each of ``trustees``."""

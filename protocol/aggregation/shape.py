@@ -29,7 +29,10 @@ def planned_cohort(live: int, wanted: int, minimum: int, branching: int = 2) -> 
 
 
 def minimum_subtree(depth: int, collusion_threshold: int) -> int:
-    """Fewest nodes of a subtree whose root is at ``depth`` and whose leaves lie at depth >= S."""
+    """Fewest nodes of a subtree whose root is at ``depth`` and whose leaves lie at depth >= S.
+
+    With fewer its root has fewer than S mask neighbours, whoever takes part; with as many it can have S.
+    """
     return max(1, collusion_threshold - depth + 1)
 
 

@@ -36,7 +36,11 @@ MAX_TASKS = 64
 MAX_TASK = 64 * 2**10
 MAX_WALKS = 32
 MAX_ROUNDS_AT_ONCE = 8
-"""Rounds in which one peer takes part at the same time; further offers are declined as busy, and walks wait."""
+"""Rounds in which one peer takes part at the same time, each until its last job is back, be the round over or not;
+further offers are declined as busy, and walks wait."""
+MAX_ROUNDS_OF_ONE_PARENT = 6
+"""Of them, those under one parent: nobody takes all the places of another.  Half of them would be too few where the
+fewest peers that can train share many walks."""
 MAX_INLINE_STATE = 16 * 2**10
 """A model up to this size travels inside the offer."""
 MAX_ANSWERS = 4 * MAX_BODY

@@ -14,7 +14,7 @@ from protocol.aggregation.shape import child_caps, height
 from protocol.application import Freshness
 from protocol.base.errors import Refusal, Refused
 from protocol.base.ids import RoundId
-from protocol.base.limits import MAX_BUDGET_S, MAX_DEPTH, MAX_ROUNDS_AT_ONCE
+from protocol.base.limits import MAX_BUDGET_S, MAX_DEPTH, MAX_ROUNDS_AT_ONCE, MAX_ROUNDS_OF_ONE_PARENT
 from protocol.base.settings import LAN
 from protocol.effects import Effect, PersistRound, PersistUse, Send, Work
 from protocol.identity.sealing import seal_seed
@@ -103,14 +103,25 @@ def test_a_leaf_from_offer_to_partial() -> None:
     assert told(after)[1] == reports.Contributed(ROUND, bench.task.id, 1, 3)
 
 
-def test_a_leaf_too_near_the_root_abstains_at_once() -> None:
+def test_a_place_too_near_the_root_for_its_cap_is_declined_and_costs_nothing() -> None:
     """Two ancestors are two mask neighbours, and there is nobody below."""
     bench = make_bench()
     effects = bench.take(bench.offer(1, 2, cap=1))
+    assert kinds(effects) == ["Report", "Decline"]
+    assert said(effects) == [Decline(ROUND, DeclineReason.BAD_SHAPE)]
+
+
+@pytest.mark.parametrize("held", [True, False])
+def test_a_round_that_is_over_at_once_makes_no_work(held: bool) -> None:
+    """The only members are this peer and those above it."""
+    bench = make_bench(size=3)
+    effects = bench.take(bench.offer(1, 2, cap=2), held=bench.checkpoint if held else None)
     assert said(effects) == [Accept(ROUND, False), Abstain(ROUND, AbstainReason.TOO_FEW_NEIGHBOURS)]
+    assert not any(isinstance(e, Work) for e in effects)
     assert bench.machine.idle
-    # what comes of the work under way is nobody's business any more
-    assert bench.finish([e for e in effects if isinstance(e, Work)]) == []
+    ended = make_bench(size=1)
+    assert kinds(begin(ended)) == ["PersistRound", "Report", "Report"]
+    assert ended.machine.idle
 
 
 def test_the_same_round_is_entered_once() -> None:
@@ -149,7 +160,7 @@ def test_every_reason_to_decline() -> None:
 
     def full(bench: Bench) -> None:
         for i in range(MAX_ROUNDS_AT_ONCE):
-            bench.take(bench.offer(1, 2, 3, round_id=bytes([i]) * 16))
+            bench.take(bench.offer(4 + i % 2, 2, 3, round_id=bytes([i]) * 16))
 
     def spent(bench: Bench) -> None:
         bench.machine._uses.add(b"model" + bench.model.digest)
@@ -165,6 +176,7 @@ def test_every_reason_to_decline() -> None:
     assert reason(branching=5) is DeclineReason.BAD_SHAPE
     assert reason(kind=int(RoundKind.STATISTICS)) is DeclineReason.BAD_SHAPE
     assert reason(cap=8) is DeclineReason.BAD_SHAPE
+    assert reason(depth=2) is DeclineReason.BAD_SHAPE
     assert reason(cohort_cap=1001) is DeclineReason.BAD_SHAPE
     assert reason(slice_low=2, slice_high=1) is DeclineReason.BAD_SHAPE
     assert reason(depth=4) is DeclineReason.BAD_ANCESTORS
@@ -195,7 +207,9 @@ def test_one_record_answers_one_model_once_rounds_under_way_included() -> None:
 
 def test_one_record_is_not_used_up_by_a_round_that_sent_nothing() -> None:
     bench = make_bench(fresh=Freshness.DETERMINISTIC)
-    assert not any(isinstance(e, PersistUse) for e in bench.finish(bench.take(bench.offer(1, 2))))
+    child = bench.members[parent_of_one(bench)].descriptor
+    effects = bench.machine.on_abstain(child, Abstain(ROUND, 0), NOW)
+    assert kinds(effects) == ["Report", "Report", "Abstain"]
     assert isinstance(said(bench.take(bench.offer(1, 2, 3, round_id=b"q" * 16)))[0], Accept)
 
 
@@ -212,6 +226,8 @@ def test_the_model_may_follow_acceptance() -> None:
         bench.machine.on_parameters(parent, Parameters(ROUND, replace(bench.checkpoint, age=1)), NOW)
     after = bench.machine.on_parameters(parent, Parameters(ROUND, bench.checkpoint), NOW)
     assert kinds(after) == ["identify"]
+    with pytest.raises(Refused, match="parameters"):  # one is being checked already
+        bench.machine.on_parameters(parent, Parameters(ROUND, bench.checkpoint), NOW)
     assert kinds(said_or_work := bench.finish(after))[-2:] == ["Partial", "Report"], said_or_work
 
 
@@ -606,6 +622,62 @@ def test_work_on_the_sum_is_done_one_after_another() -> None:
     third = do(bench, second[0])
     assert kinds(third) == ["absorb"]
     assert kinds(do(bench, third[0])) == ["seal"]
+
+
+def end_at_once(bench: Bench, parent: int, i: int) -> list[Effect]:
+    """A round that ends as soon as it is entered, its parent being out of reach for the answer; what it began."""
+    round_id = RoundId(bytes([i]) * 16)
+    effects = bench.take(bench.offer(parent, 2, 3, round_id=round_id))
+    bench.machine.on_send_failed(bench.members[parent].descriptor.peer, Accept(round_id, False), NOW)
+    return effects
+
+
+def busy(effects: list[Effect]) -> bool:
+    (message,) = said(effects)
+    return isinstance(message, Decline) and message.reason == DeclineReason.BUSY
+
+
+def test_a_round_that_is_over_keeps_its_place_until_its_work_is_back() -> None:
+    bench = make_bench()
+    begun = [end_at_once(bench, 4 + i % 2, i) for i in range(MAX_ROUNDS_AT_ONCE)]
+    assert all(kinds(effects) == ["PersistRound", "Accept", "identify"] for effects in begun)
+    assert bench.machine.idle
+    assert bench.machine.full  # a walk waits too
+    assert all(busy(end_at_once(bench, 1, i)) for i in range(100, 200))
+    assert bench.finish([e for e in begun[0] if isinstance(e, Work)]) == []
+    assert not bench.machine.full
+    assert not busy(end_at_once(bench, 1, 200))
+    assert busy(end_at_once(bench, 1, 201))
+    (failed,) = (e.purpose for e in begun[1] if isinstance(e, Work))
+    assert isinstance(failed, RoundWork)
+    assert bench.machine.on_work_failed(failed, MemoryError(), NOW) == []
+    assert not busy(end_at_once(bench, 1, 202))
+
+
+def test_a_place_is_given_up_with_the_last_of_several_jobs() -> None:
+    """A sum under way and a contribution under way: both are waited for."""
+    bench = make_bench()
+    (identify,) = (e for e in bench.take(bench.offer(1, 2, cap=2)) if isinstance(e, Work))
+    (contribute,) = do(bench, identify)
+    child = state(bench).children[0].peer
+    assert child is not None
+    index = [m.descriptor.peer for m in bench.members].index(child.peer)
+    (absorb,) = bench.machine.on_partial(child, childs_partial(bench, index), NOW)
+    bench.machine.leave(NOW)
+    assert list(bench.machine._ended) == [ROUND]
+    assert do(bench, absorb) == []
+    assert list(bench.machine._ended) == [ROUND]
+    assert do(bench, contribute) == []
+    assert not bench.machine._ended
+
+
+def test_one_parent_never_takes_all_the_places() -> None:
+    bench = make_bench()
+    for i in range(MAX_ROUNDS_OF_ONE_PARENT // 2):  # some over, some under way
+        end_at_once(bench, 1, i)
+        assert isinstance(said(bench.take(bench.offer(1, 2, 3, round_id=bytes([100 + i]) * 16)))[0], Accept)
+    assert busy(bench.take(bench.offer(1, 2, 3)))
+    assert isinstance(said(bench.take(bench.offer(4, 2, 3)))[0], Accept)
 
 
 @pytest.mark.parametrize("step", ["contribute", "own", "absorb", "seal", "identify"])

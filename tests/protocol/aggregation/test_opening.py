@@ -4,14 +4,17 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from protocol.aggregation.opening import PATIENCE, at_invitee, at_root, budget_s, encoding_of, fits
 from protocol.aggregation.ports import Ports
-from protocol.aggregation.shape import RING, height
-from protocol.base.limits import MAX_BUDGET_S
+from protocol.aggregation.shape import RING, child_caps, height, planned_cohort
+from protocol.base.limits import MAX_BUDGET_S, MAX_COLLUSION_THRESHOLD
 from protocol.base.settings import LAN
 from protocol.training.task import RoundKind
 from tests.protocol.aggregation.bench import NOW, Bench, make_bench
+from tests.protocol.world import make_task
 
 
 def ports_of(bench: Bench, **changes: Any) -> Ports:
@@ -79,6 +82,9 @@ MISFITS: dict[str, dict[str, Any]] = {
     "another kind": {"kind": 0},
     "a root's own depth": {"depth": 0},
     "no contribution": {"cap": 0},
+    "a leaf under the root": {"depth": 1, "cap": 1},
+    "a subtree too small for its depth": {"depth": 1, "cap": 2},
+    "a leaf one level too high": {"depth": 2, "cap": 1},
     "a subtree as large as the round": {"cap": 8, "cohort_cap": 8},
     "a round larger than the task's": {"cohort_cap": 1001},
     "a slice the wrong way round": {"slice_low": 2, "slice_high": 1},
@@ -87,9 +93,24 @@ MISFITS: dict[str, dict[str, Any]] = {
 
 
 def test_an_honest_offer_fits(bench: Bench) -> None:
-    assert fits(bench.offer(1), bench.task)
+    assert fits(bench.offer(1, cap=3), bench.task)
+
+
+@given(st.integers(2, MAX_COLLUSION_THRESHOLD), st.integers(1, 5), st.integers(0, 4), st.integers(0, 60))
+def test_every_offer_of_a_planned_tree_fits(s: int, b: int, over: int, more: int) -> None:
+    """Of the smallest networks, whose trees have a trunk of single children, as of larger ones."""
+    task = make_task(collusion_threshold=s, minimum_cohort=s + 1 + over, branching=b)
+    planned = planned_cohort(s + 1 + more, task.cohort, task.minimum_cohort, b)
+    blank = make_bench().offer(1, collusion_threshold=s, minimum_cohort=s + 1 + over, branching=b, cohort_cap=planned)
+    places = [(0, planned)]
+    while places:
+        depth, cap = places.pop()
+        below = [(depth + 1, c) for c in child_caps(depth, cap, b, s)]
+        assert below or depth >= s
+        assert all(fits(replace(blank, depth=k, cap=c), task) for k, c in below)
+        places += below
 
 
 @pytest.mark.parametrize("what", MISFITS)
 def test_an_offer_whose_numbers_are_not_the_tasks_does_not_fit(bench: Bench, what: str) -> None:
-    assert not fits(replace(bench.offer(1), **MISFITS[what]), bench.task)
+    assert not fits(replace(bench.offer(1, cap=3), **MISFITS[what]), bench.task)

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocol.aggregation.shape import child_caps, height, minimum_subtree, planned_cohort, split
-from protocol.base.limits import MAX_DEPTH
+from protocol.base.limits import MAX_COLLUSION_THRESHOLD, MAX_DEPTH
+from protocol.privacy.guard import may_contribute
 
 
 def leaves(depth: int, cap: int, b: int, s: int) -> list[int]:
@@ -34,6 +35,22 @@ def test_caps_share_the_rest_evenly(s: int, b: int, cap: int, depth: int) -> Non
         assert sum(caps) == cap - 1
         assert max(caps) - min(caps) <= 1
         assert min(caps) >= minimum_subtree(depth + 1, s)
+
+
+@given(st.integers(2, MAX_COLLUSION_THRESHOLD), st.integers(0, MAX_DEPTH - 1), st.integers(1, 5))
+def test_the_smallest_subtree_is_the_smallest_that_can_satisfy_the_contribution_rule(
+    s: int, depth: int, b: int
+) -> None:
+    smallest = minimum_subtree(depth, s)
+
+    def can(cap: int) -> bool:
+        """With everybody below it within distance S: in one chain nobody is farther away."""
+        below = min(cap - 1, s)
+        return may_contribute(depth, s, min(below, 1), max(below - 1, 0))
+
+    assert can(smallest)
+    assert smallest == 1 or not can(smallest - 1)
+    assert bool(child_caps(depth, smallest, b, s)) is (smallest > 1)
 
 
 @given(st.lists(st.integers(0, 999), unique=True).map(sorted), st.lists(st.integers(1, 9), min_size=1, max_size=6))
