@@ -54,6 +54,7 @@ class Node:
             surroundings.application,
             surroundings.entropy,
             surroundings.settings,
+            surroundings.keyring.signing.public_bytes,
             surroundings.verifier.check_signature,
         )
         ports = Ports(
@@ -372,7 +373,7 @@ class Node:
                 continue  # its user has changed his mind about too many: they are for others to carry
         for checkpoint in restored.checkpoints:
             entry = self.tasks.get(checkpoint.task)
-            if entry is not None:
+            if entry is not None and entry.refused is None:  # else it stays where it is: its user may agree again
                 entry.restoring = True
                 effects.append(identify(entry.task, "restored", checkpoint))
         for descriptor in restored.descriptors:

@@ -34,6 +34,9 @@ MAX_HEADS = 64
 """Task heads (task, walk, age) in one gossip message."""
 MAX_TASKS = 64
 MAX_TASK = 64 * 2**10
+MAX_MODELS = 16 * MAX_BODY
+"""Models kept of tasks that others submitted, two of each (the newest and the one before); a quarter of it for those of
+one submitter, which holds the two of two tasks with the largest model."""
 MAX_WALKS = 32
 MAX_ROUNDS_AT_ONCE = 8
 """Rounds in which one peer takes part at the same time, each until its last job is back, be the round over or not;

@@ -2,8 +2,9 @@
 
 Neighbours: ``node`` routes gossip heads, task and model messages here; ``walks`` holds what is known of one task.
 Invariants: a task enters only with its submitter's valid signature, and only up to ``MAX_TASKS``, half of which no task
-takes that this peer's user does not agree to; a model is asked for from one peer at a time, and nothing is taken that
-was not asked for; what is sent for the asking is bounded, however often it is asked for.
+takes that this peer's user does not agree to; models are kept only of tasks that he agrees to, and those of other
+peers' tasks never come to more than ``MAX_MODELS``; a model is asked for from one peer at a time, and nothing is taken
+that was not asked for; what is sent for the asking is bounded, however often it is asked for.
 """
 
 from collections import Counter
@@ -15,7 +16,7 @@ from protocol.application import Application, Freshness
 from protocol.base.entropy import Entropy
 from protocol.base.errors import Refusal, Refused
 from protocol.base.ids import NO_LINEAGE, Digest, Lineage, PeerId, TaskId
-from protocol.base.limits import MAX_ANSWERS, MAX_ANSWERS_TO_ONE, MAX_HEADS, MAX_INLINE_STATE, MAX_TASKS
+from protocol.base.limits import MAX_ANSWERS, MAX_ANSWERS_TO_ONE, MAX_HEADS, MAX_INLINE_STATE, MAX_MODELS, MAX_TASKS
 from protocol.base.settings import Settings
 from protocol.effects import Effect, Report, SaveTask, Send, Work
 from protocol.identity.descriptor import Descriptor
@@ -30,6 +31,8 @@ from protocol.work import ModelStep, ModelWork
 
 MAX_FOREIGN_TASKS = MAX_TASKS // 2
 """Tasks that this peer's user does not agree to, held for others: a flood of them leaves room for the others."""
+MAX_MODELS_OF_ONE = MAX_MODELS // 4
+"""Of them of one submitter's tasks, so that one alone leaves room for those of others."""
 MAX_ASKED_OF_ONE = MAX_TASKS // 4
 """Open questions to one peer: ids that nobody can answer for leave room for questions to others."""
 MAX_PASSED_OVER = 1024
@@ -101,13 +104,16 @@ class Catalogue:
         application: Application,
         entropy: Entropy,
         settings: Settings,
+        own_key: bytes,
         check_signature: Callable[[bytes, bytes, bytes], None] = verify,
     ) -> None:
-        """``check_signature(public_key, signature, data)`` raises ``Refused(BAD_SIGNATURE)``."""
+        """``own_key``: the public key with which this peer submits; ``check_signature(public_key, signature, data)``
+        raises ``Refused(BAD_SIGNATURE)``."""
         self._application = application
         self._check_signature = check_signature
         self._entropy = entropy
         self._settings = settings
+        self._own_key = own_key
         self._entries: dict[TaskId, Entry] = {}
         self._in_order: list[Entry] = []
         self._asked_tasks: dict[TaskId, tuple[PeerId, float]] = {}
@@ -153,18 +159,33 @@ class Catalogue:
         self.check_room(task.id)
         encoding = task.encode()
         self._check_signature(signed.submitter_key, signed.signature, signed_bytes(encoding))
-        refused = self._application.accepts(task, signed.submitter_key)
+        refused = self._application.accepts(task, signed.submitter_key) or self._over_budget(signed)
         foreign = sum(entry.refused is not None for entry in self._entries.values())
         if refused is not None and foreign >= MAX_FOREIGN_TASKS:
             self._pass_over(task.id)
             raise Refused(Refusal.BUSY, "too many tasks that this peer does not take part in")
-        entry = Entry(signed, refused, Walks(task, self._entropy, self._settings, now))
+        entry = Entry(signed, refused, Walks(task, self._entropy, self._settings, now, keeps=refused is None))
         self._entries[task.id] = entry
         self._in_order.append(entry)
         effects: list[Effect] = [Report(reports.TaskAdopted(task, refused))]
         if save:
             effects.insert(0, SaveTask(encoding, signed.submitter_key, signed.signature))
         return entry, effects
+
+    def _over_budget(self, signed: SignedTask) -> str | None:
+        """Why there is no room for a task's models, or None.  They count from the start: they come when others will."""
+        if signed.submitter_key == self._own_key:
+            return None
+        in_all = of_one = _models_bytes(signed.task)
+        for entry in self._in_order:
+            submitter = entry.signed.submitter_key
+            if entry.refused is None and submitter != self._own_key:
+                size = _models_bytes(entry.task)
+                in_all += size
+                of_one += size if submitter == signed.submitter_key else 0
+        if of_one > MAX_MODELS_OF_ONE:
+            return f"the models of its submitter's tasks would take more than {MAX_MODELS_OF_ONE} bytes"
+        return f"the models of others' tasks would take more than {MAX_MODELS} bytes" if in_all > MAX_MODELS else None
 
     def _pass_over(self, task: TaskId) -> None:
         while len(self._passed_over) >= MAX_PASSED_OVER:
@@ -270,6 +291,11 @@ class Catalogue:
         entry = self._entries[task]
         first, entry.restoring, entry.introduced = entry.introduced, False, None
         return [] if first is None else [identify(entry.task, "introduced", first)]
+
+
+def _models_bytes(task: Task) -> int:
+    """What ``Walks`` keeps of a task at most."""
+    return 2 * state_bytes(task)
 
 
 def identify(

@@ -83,8 +83,10 @@ class HandOver:
 class Walks:
     """All walks of one task, as one peer sees them, and the newest model it holds."""
 
-    def __init__(self, task: Task, entropy: Entropy, settings: Settings, now: float) -> None:
+    def __init__(self, task: Task, entropy: Entropy, settings: Settings, now: float, *, keeps: bool = True) -> None:
+        """``keeps``: models are held here; else not one, but for that of a walk that waits to be passed on."""
         self.task = task
+        self._keeps = keeps
         self.newest: Model | None = None
         self.previous: Model | None = None
         """The model before the newest: what a retry merges with when there is nothing else."""
@@ -106,7 +108,7 @@ class Walks:
 
     def offer_model(self, model: Model, now: float) -> list[Effect]:
         """Hold ``model`` if it is newer than what is held."""
-        if self.newest is not None and model.checkpoint.age <= self.newest.checkpoint.age:
+        if not self._keeps or (self.newest is not None and model.checkpoint.age <= self.newest.checkpoint.age):
             return []
         self.previous, self.newest = self.newest, model
         return [
@@ -117,7 +119,7 @@ class Walks:
     def wants(self, head: Head, now: float, pull_timeout_s: float) -> bool:
         """Whether to ask the sender of ``head`` for its model; at most one question at a time."""
         age = -1 if self.newest is None else self.newest.checkpoint.age
-        if head.age <= age or now < self._pull_until:
+        if not self._keeps or head.age <= age or now < self._pull_until:
             return False
         self._pull_until = now + pull_timeout_s
         return True

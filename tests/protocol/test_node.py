@@ -563,6 +563,17 @@ def test_a_model_of_a_task_that_is_gone_is_not_restored() -> None:
     assert desk.node.tasks.entries() == []
 
 
+def test_a_kept_model_of_a_task_that_the_user_refuses_now_is_not_taken_up() -> None:
+    desk = Desk()
+    desk.world.peers[0].application.refusal = "no more"
+    assert not any(isinstance(e, Work) for e in desk.start(Restored(2, (desk.signed(TASK),), (checkpoint(7),))))
+    entry = desk.node.tasks.get(TASK.id)
+    assert entry is not None
+    assert entry.walks.newest is None
+    assert said(desk.hear(gossip(head(9))), m.ModelRequest) == []
+    assert [reply.heads for reply in said(desk.hear(gossip()), m.GossipReply)] == [()]
+
+
 def test_stopping_hands_over_says_goodbye_and_starts_nothing_more() -> None:
     desk = Desk()
     desk.introduce()

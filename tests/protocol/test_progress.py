@@ -80,12 +80,18 @@ def test_peers_outside_every_tree_get_the_model_too() -> None:
     check_all(world, task, "outside")
 
 
-def test_a_peer_that_refuses_the_task_is_asked_for_nothing_and_yet_has_its_model() -> None:
+def test_a_peer_that_refuses_the_task_is_asked_for_nothing_and_gets_no_model() -> None:
     world, task = World(6, "refuses"), make_task(steps=4)
     unwilling = world.peers[3]
     unwilling.application.refusal = "the user does not agree"
     begin(world, task)
-    assert world.run(60.0, all_at(world, task, 4))
+    willing = [peer for peer in world.peers if peer is not unwilling]
+    assert world.run(60.0, lambda: all(newest_age(p, task) == 4 for p in willing))
+    world.run(20.0)
+    assert newest_age(unwilling, task) == -1
+    assert not unwilling.disk.checkpoints
+    assert not any(isinstance(x, m.ModelRequest) and sender == unwilling.id for _, sender, _, x in world.sent)
+    assert not any(isinstance(x, m.Parameters | m.ModelReply) and to == unwilling.id for _, _, to, x in world.sent)
     assert not any(record.peer == unwilling.id for record in world.records)
     assert max(r.cohort for r in published(world)) < 6
 
@@ -133,8 +139,9 @@ def test_who_introduces_a_task_it_cannot_contribute_to_passes_the_walk_on(why: s
         case _:
             first.application.fresh = Freshness.NONE
     begin(world, task)
-    assert world.run(60.0, all_at(world, task, 4))
+    assert world.run(60.0, lambda: all(newest_age(p, task) == 4 for p in world.peers[why == "refusal" :]))
     assert not any(record.peer == first.id for record in world.records), "it contributed all the same"
+    assert bool(first.disk.checkpoints) is (why != "refusal")
     check_all(world, task, why)
 
 

@@ -11,7 +11,15 @@ from protocol.application import Freshness
 from protocol.base.entropy import SeededEntropy
 from protocol.base.errors import Refusal, Refused
 from protocol.base.ids import Lineage, PeerId, TaskId
-from protocol.base.limits import MAX_ANSWERS, MAX_ANSWERS_TO_ONE, MAX_BULK, MAX_INLINE_STATE, MAX_TASK, MAX_TASKS
+from protocol.base.limits import (
+    MAX_ANSWERS,
+    MAX_ANSWERS_TO_ONE,
+    MAX_BULK,
+    MAX_INLINE_STATE,
+    MAX_MODELS,
+    MAX_TASK,
+    MAX_TASKS,
+)
 from protocol.base.settings import LAN
 from protocol.effects import Effect, Report, SaveTask, Send, Work
 from protocol.training import state
@@ -19,6 +27,7 @@ from protocol.training.catalogue import (
     ASK_AGAIN_S,
     MAX_ASKED_OF_ONE,
     MAX_FOREIGN_TASKS,
+    MAX_MODELS_OF_ONE,
     Catalogue,
     _Answers,
     signed_bytes,
@@ -29,7 +38,7 @@ from tests.protocol.aggregation.bench import make_network
 from tests.protocol.world import ToyApplication, make_task
 
 NOW = 1_800_000_000.0
-MEMBERS = make_network("catalogue", 5)[1]
+MEMBERS = make_network("catalogue", 6)[1]
 ONE, TWO = (m.descriptor for m in MEMBERS[:2])
 LATE = MEMBERS[4].descriptor
 TASK = make_task()
@@ -42,7 +51,7 @@ def signed(task: Task, by: int = 3) -> SignedTask:
 
 def catalogue(application: ToyApplication | None = None) -> Catalogue:
     entropy = SeededEntropy("catalogue")
-    return Catalogue(application or ToyApplication(entropy), entropy, LAN)
+    return Catalogue(application or ToyApplication(entropy), entropy, LAN, MEMBERS[0].keyring.signing.public_bytes)
 
 
 def said(effects: list[Effect]) -> list[Any]:
@@ -215,6 +224,37 @@ def test_a_newer_model_is_pulled() -> None:
     assert said(c.hear_head(ONE, head(3), NOW + 10)) == []
     assert said(c.hear_head(ONE, head(5), NOW + 10)) == [ModelRequest(TASK.id, 4)]
     assert said(c.hear_head(TWO, head(6), NOW + 10)) == [], "one question at a time"
+
+
+def test_no_model_is_asked_for_of_a_task_that_the_user_refuses() -> None:
+    application = ToyApplication(SeededEntropy("choosy"))
+    application.refusal = "no"
+    c = catalogue(application)
+    entry, _ = c.adopt(signed(TASK), NOW)
+    assert c.hear_head(ONE, head(3), NOW) == []
+    with pytest.raises(Refused) as unasked:
+        c.on_model_reply(ONE, ModelReply(checkpoint(3)))
+    assert unasked.value.reason is Refusal.NOT_EXPECTED
+    assert entry.walks.newest is None
+
+
+def test_models_of_others_tasks_are_bounded_by_what_they_may_come_to() -> None:
+    """They count before they have come, or all of them would be announced at once."""
+
+    def adopt(by: int, dimension: int = 4 * 2**20) -> str | None:
+        task = make_task(standard_seed=len(c.ids()) + 1, dimension=dimension)
+        return c.adopt(signed(task, by), NOW)[0].refused
+
+    c, of_one = catalogue(), MAX_MODELS_OF_ONE // (2 * 4 * 4 * 2**20)
+    for by in (1, 2, 3, 4):
+        assert [adopt(by) for _ in range(of_one)] == [None] * of_one
+        assert str(adopt(by, 3)).startswith("the models of its submitter's tasks")
+    assert adopt(5, 3) == f"the models of others' tasks would take more than {MAX_MODELS} bytes"
+    assert adopt(0) is None, "its own tasks do not count"
+
+
+def test_the_largest_model_fits_twice() -> None:
+    assert 2 * 2 * MAX_BULK <= MAX_MODELS_OF_ONE
 
 
 def test_heads_of_tasks_unknown_or_outside_their_task() -> None:
