@@ -44,6 +44,10 @@ class Mlp(Model):
     def dimension(self) -> int:
         return self.features * self.hidden + self.hidden + self.hidden * self.outputs + self.outputs
 
+    @property
+    def record_bytes(self) -> int:
+        return super().record_bytes + 16 * self.hidden
+
     def initial(self, seed: int) -> NDArray[np.float32]:
         """Weights normal with variance 1 / inputs (2 / inputs under relu), biases zero."""
         rng = np.random.Generator(np.random.PCG64(seed))

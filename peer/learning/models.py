@@ -29,6 +29,8 @@ float64.
 """
 
 _CHUNK = 4096
+_CHUNK_BYTES = 16 * 2**20
+"""What a model may take for the records that it is shown at once: a task is a stranger's, and so is its width."""
 
 
 class Gradient(NamedTuple):
@@ -60,6 +62,16 @@ class Model(ABC):
     def dimension(self) -> int:
         """Number of parameters; must follow from the constructor's arguments alone, and cost nothing to ask."""
 
+    @property
+    def record_bytes(self) -> int:
+        """About how many bytes ``gradient`` needs for each record.  Worth overriding where there are hidden units."""
+        return 12 * self.features + 64 * max(1, self.classes)
+
+    @property
+    def chunk(self) -> int:
+        """How many records it may be shown at once."""
+        return max(1, _CHUNK_BYTES // self.record_bytes)
+
     @abstractmethod
     def initial(self, seed: int) -> NDArray[np.float32]:
         """First parameters, float32 of shape (dimension,); the same for the same seed."""
@@ -85,8 +97,9 @@ class Model(ABC):
         if len(X) == 0:
             return float("nan"), float("nan")
         loss, hits, residual = 0.0, 0, 0.0
-        for start in range(0, len(X), _CHUNK):
-            x_part, y_part = X[start : start + _CHUNK], y[start : start + _CHUNK]
+        step = min(_CHUNK, self.chunk)
+        for start in range(0, len(X), step):
+            x_part, y_part = X[start : start + step], y[start : start + step]
             losses, right = self.losses(params, x_part, y_part)
             loss += float(losses.sum())
             hits += right

@@ -4,12 +4,13 @@ Neighbours: the driver runs ``contribute`` in a thread, the session ``evaluate``
 sections of a contribution; ``preprocess`` and ``models`` do the arithmetic.
 Invariants: held-out records never enter a contribution; every contribution comes from a sample drawn afresh, of at most
 half of the training records where there are two or more, and always of weight ``batch_per_peer``; there is one
-whatever the model makes of the records; no moment of a column leaves without a random factor of its own; a ``Learner``
-does not change after it is made, so its methods may run in several threads at once.
+whatever the model makes of the records; no moment of a column leaves without a random factor of its own; it takes some
+tens of MB beside records and model at most, whatever the task says; a ``Learner`` does not change after it is made, so
+its methods may run in several threads at once.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from copy import copy
 from typing import Any, assert_never
 
@@ -82,25 +83,28 @@ class Learner:
         """A contribution from a fresh sample.  O(batch x dimension); thread-safe if ``entropy`` is the caller's own.
 
         Sections as ``protocol.application.sections_of``: GRADIENT: clipped mean gradient (d, float32), weight (1,), sum
-        of the losses cut at ``task.loss_bound`` (1,), hits (1,).  STATISTICS: ``weighted_moments`` (f,) each, weight
-        (1,).
+        of the losses cut at ``task.loss_bound`` (1,), hits (1,).  STATISTICS: ``weighted`` (f,) each, weight (1,).
         """
         batch = self.task.batch_per_peer
         rng = generator(entropy)
         rows = draw_sample(len(self._train_x), batch, rng)
-        z = self._train_x[rows]
         weight = np.array([batch], dtype=np.float64)
         match kind:
             case RoundKind.STATISTICS:
-                return Contribution((*weighted_moments(z, rng), weight))
+                mean, square = _mean(self._moments, rows, self.model.chunk)
+                return Contribution((*weighted(mean, square, rng), weight))
             case RoundKind.GRADIENT:
-                vector, loss, hits = self._gradient(params, standardise(z, statistics), self._train_y[rows])
+                vector, loss, hits = self._gradient(params, statistics, rows)
                 return Contribution((vector, weight, np.array([loss]), np.array([hits], dtype=np.float64)))
             case _:
                 assert_never(kind)
 
+    def _moments(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        wide = self._train_x[rows].astype(np.float64)
+        return np.stack([wide.mean(axis=0), np.square(wide).mean(axis=0)])
+
     def _gradient(
-        self, params: NDArray[np.float32], z: NDArray[np.float32], y: NDArray[Any]
+        self, params: NDArray[np.float32], statistics: Statistics | None, rows: NDArray[np.int64]
     ) -> tuple[NDArray[np.float32], float, int]:
         """Clipped mean gradient, sum of the cut losses, hits.
 
@@ -108,14 +112,25 @@ class Learner:
         contributes to them must not depend on its records, or it answers a question about them each time.
         """
         task = self.task
+        loss, hits = 0.0, 0
+
+        def mean_gradient(part: NDArray[np.int64]) -> NDArray[np.float32]:
+            nonlocal loss, hits
+            z = standardise(self._train_x[part], statistics)
+            found = self.model.gradient(params, z, self._train_y[part])
+            vector = np.ascontiguousarray(found.vector, dtype=np.float32)
+            if vector.shape != (task.dimension,) or found.losses.shape != part.shape:
+                raise ValueError("a gradient or losses of a wrong shape")
+            if not np.isfinite(found.losses).all():
+                raise ValueError("a loss that is not finite")
+            loss += float(np.clip(found.losses, 0.0, task.loss_bound).sum())
+            hits += min(max(int(found.hits), 0), len(part)) if task.classes else 0
+            return vector
+
         try:
-            vector, losses, hits = self.model.gradient(params, z, y)
-            vector = np.ascontiguousarray(vector, dtype=np.float32)
-            if vector.shape != (task.dimension,) or losses.shape != (len(z),) or not np.isfinite(losses).all():
-                raise ValueError("a loss that is not finite, or a gradient of a wrong shape")
+            vector = _mean(mean_gradient, rows, self.model.chunk)
             clip_l2(vector, task.clip)
-            loss = float(np.clip(losses, 0.0, task.loss_bound).sum())
-            return vector, loss, min(max(int(hits), 0), len(z)) if task.classes else 0
+            return vector, loss, hits
         except MemoryError:  # a matter of sizes
             raise
         except Exception as error:  # its text may quote a record
@@ -126,7 +141,7 @@ class Learner:
                     task.name,
                     where(error),
                 )
-            return np.zeros(task.dimension, np.float32), task.loss_bound * len(z), 0
+            return np.zeros(task.dimension, np.float32), task.loss_bound * len(rows), 0
 
     def evaluate(self, params: NDArray[np.float32], statistics: Statistics | None) -> tuple[float, float]:
         """(mean loss, accuracy; R squared for regression) on the held-out records; NaN twice where there are none."""
@@ -151,18 +166,32 @@ def draw_sample(records: int, batch: int, rng: np.random.Generator) -> NDArray[n
     return chosen.astype(np.int64, copy=False)
 
 
-def weighted_moments(
-    z: NDArray[np.float32], rng: np.random.Generator
+def weighted(
+    mean: NDArray[np.float64], square: NDArray[np.float64], rng: np.random.Generator
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Mean and mean square of every column of ``z`` (n, f), times a random factor for each column; and the factors.
+    """A sample's mean and mean square of every column (f,), times a random factor for each column; and the factors.
 
     A column that is the same in all of a peer's records has the same moments in every sample: without the factors, two
     sums that differ by one peer would give it away.  They are real numbers, since few whole ones (numbers of records,
     say) can be told from their sums.
     """
-    wide = z.astype(np.float64)
-    factors = rng.uniform(LEAST_FACTOR, 1.0, wide.shape[1:])
-    return factors * wide.mean(axis=0), factors * np.square(wide).mean(axis=0), factors
+    factors = rng.uniform(LEAST_FACTOR, 1.0, mean.shape)
+    return factors * mean, factors * square, factors
+
+
+def _mean(of: Callable[[NDArray[np.int64]], NDArray[Any]], rows: NDArray[np.int64], chunk: int) -> NDArray[Any]:
+    """The mean over ``rows``, of which ``of`` is shown at most ``chunk`` at once: those of a usual sample all together,
+    so that it does not matter to it.  The caller may change the result.
+    """
+    if len(rows) <= chunk:
+        return of(rows)
+    total: Any = 0.0
+    for start in range(0, len(rows), chunk):
+        part = rows[start : start + chunk]
+        share = of(part)
+        share *= len(part) / len(rows)
+        total += share
+    return np.asarray(total)
 
 
 def generator(entropy: Entropy) -> np.random.Generator:
@@ -209,7 +238,8 @@ def predict_records(
         raise ConfigurationError([f"the records have {found} features, task '{task.name}' has {needed}"])
     model = model_for(task, own_models)
     z = scale(X, task.ranges)
-    parts = [model.predict(params, standardise(z[i : i + _CHUNK], statistics)) for i in range(0, len(z), _CHUNK)]
+    step = min(_CHUNK, model.chunk)
+    parts = [model.predict(params, standardise(z[i : i + step], statistics)) for i in range(0, len(z), step)]
     if task.classes:
         return [task.classes[int(k)] for part in parts for k in part]
     return [float(v) for part in parts for v in unscale_target(part, task.target_range)]

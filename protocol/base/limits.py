@@ -34,6 +34,8 @@ MAX_HEADS = 64
 """Task heads (task, walk, age) in one gossip message."""
 MAX_TASKS = 64
 MAX_TASK = 64 * 2**10
+MAX_WORK = 100_000_000_000
+"""Records of one contribution times parameters: about a minute of one processor, where no model does more with each."""
 MAX_MODELS = 16 * MAX_BODY
 """Models kept of tasks that others submitted, two of each (the newest and the one before); a quarter of it for those of
 one submitter, which holds the two of two tasks with the largest model."""

@@ -27,6 +27,7 @@ from protocol.base.limits import (
     MAX_SEEDS_PER_HOP,
     MAX_TASK,
     MAX_WALKS,
+    MAX_WORK,
 )
 from protocol.base.printing import is_printable
 from protocol.identity.fields import Reader
@@ -180,6 +181,10 @@ class Task:
         need(_finite(self.momentum) and 0 <= self.momentum < 1, "training.momentum must be in [0, 1)")
         need(_finite(self.weight_decay) and self.weight_decay >= 0, "training.weight_decay must not be negative")
         need(1 <= self.batch_per_peer <= 1_000_000, "training.batch_per_peer must be 1 to 1000000")
+        need(
+            self.batch_per_peer * self.dimension <= MAX_WORK,
+            f"training.batch_per_peer times the model's parameters must be at most {MAX_WORK}",
+        )
         need(1 <= self.steps <= 100_000_000, "training.steps must be 1 to 100000000")
         need(0 <= self.statistics_rounds <= 1000, "data.statistics_rounds must be 0 to 1000")
         need(1 <= self.walks <= MAX_WALKS, f"aggregation.walks must be 1 to {MAX_WALKS}, not {self.walks}")

@@ -1,5 +1,7 @@
 """What a peer contributes: bounded, of fixed weight, from a fresh half of its training records, none held out."""
 
+import tracemalloc
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -8,10 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from peer.learning import models
 from peer.learning.datasets import Schema, load_dataset
 from peer.learning.models import Gradient, Model, model_for
 from peer.learning.taskfile import task_for_dataset
-from peer.learning.trainer import Learner, draw_sample, evaluate_records, held_out_count, predict_records
+from peer.learning.trainer import Learner, draw_sample, evaluate_records, generator, held_out_count, predict_records
 from protocol.application import modulus_of, sections_of
 from protocol.base.entropy import SeededEntropy
 from protocol.base.errors import ConfigurationError
@@ -241,6 +244,65 @@ def test_parameters_at_the_end_of_their_range_ask_nothing(model: str) -> None:
         assert all(np.isfinite(section).all() for section in made)
         neutral.append(not made[0].any())
     assert True in neutral  # here it would have said something
+
+
+# --- large samples ------------------------------------------------------------------------------------------------
+
+
+def test_a_usual_sample_is_shown_to_the_model_all_at_once() -> None:
+    subject, params = learner(replace(TASK, clip=1000.0)), model_for(TASK).initial(0)
+    values = subject.contribute(RoundKind.GRADIENT, params, None, SeededEntropy(2)).values
+    rows = draw_sample(subject.training_records, TASK.batch_per_peer, generator(SeededEntropy(2)))
+    expected = subject.model.gradient(params, subject._train_x[rows], subject._train_y[rows])
+    assert np.array_equal(values[0], expected.vector)
+    assert (values[2][0], values[3][0]) == (np.clip(expected.losses, 0, TASK.loss_bound).sum(), expected.hits)
+
+
+@pytest.mark.parametrize("kind", RoundKind)
+@pytest.mark.parametrize("model", ["softmax", "mlp"])
+def test_a_sample_in_chunks_is_worth_the_same(kind: RoundKind, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = task_for_dataset("digits", model=model, batch_per_peer=333, statistics_rounds=0)
+    subject = learner(task)
+    params = np.random.default_rng(0).standard_normal(task.dimension).astype(np.float32)
+    whole = subject.contribute(kind, params, None, SeededEntropy(2)).values
+    figures = subject.evaluate(params, None)
+    monkeypatch.setattr(models, "_CHUNK_BYTES", 10 * subject.model.record_bytes)
+    parts = subject.contribute(kind, params, None, SeededEntropy(2)).values
+    for one, other in zip(whole, parts, strict=True):
+        assert one.dtype == other.dtype
+        np.testing.assert_allclose(other, one, rtol=1e-5, atol=1e-6)
+    assert subject.evaluate(params, None) == pytest.approx(figures)
+
+
+def peak_mb(work: Callable[[], Any]) -> float:
+    tracemalloc.start()
+    work()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return peak / 1e6
+
+
+@pytest.mark.parametrize(
+    ("features", "hidden", "batch"), [(64, 2000, 10_000), (1, 200_000, 100), (2000, 1, 10_000), (1, 1, 1_000_000)]
+)
+def test_a_strangers_task_takes_bounded_memory(features: int, hidden: int, batch: int) -> None:
+    """Beside the parameters, of which gradient, sum and update come to a few times as much."""
+    names = tuple(f"f{i}" for i in range(features))
+    described = Schema("s", names, "y", ("0", "1"), ((0.0, 1.0),) * features)
+    hyper = (("hidden", hidden),)
+    task = task_for_dataset(described, model="mlp", hyper=hyper, batch_per_peer=batch, statistics_rounds=0)
+    y = np.arange(500) % 2
+    subject = Learner(
+        task, model_for(task), np.random.default_rng(0).random((500, features)), y, entropy=SeededEntropy(0)
+    )
+    params = subject.model.initial(0)
+    allowed = 40.0 + 3 * params.nbytes / 1e6
+    for kind in RoundKind:
+        assert peak_mb(lambda kind=kind: subject.contribute(kind, params, None, SeededEntropy(1))) < allowed
+    assert peak_mb(lambda: subject.evaluate(params, None)) < allowed
+
+
+# --- statistics and figures ---------------------------------------------------------------------------------------
 
 
 def test_statistics_are_unbiased_moments_of_the_training_records() -> None:

@@ -106,6 +106,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"momentum": 1.0}, "momentum"),
     ({"weight_decay": float("nan")}, "weight_decay"),
     ({"batch_per_peer": 0}, "batch_per_peer"),
+    ({"batch_per_peer": 100_001, "dimension": 1_000_000}, "times the model's parameters must be at most 100000000000"),
     ({"steps": 0}, "steps"),
     ({"statistics_rounds": -1}, "statistics_rounds"),
     ({"walks": 0}, "walks"),
