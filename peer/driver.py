@@ -24,6 +24,7 @@ from protocol.base.errors import Refused
 from protocol.base.ids import PeerId
 from protocol.effects import (
     Dial,
+    DropTask,
     Effect,
     PersistIdentity,
     PersistRound,
@@ -198,6 +199,8 @@ class Driver:
                     self._persist(self._storage.save_identity(incarnation, kem_epoch))
                 case SaveTask(encoding, submitter, signature):
                     self._persist(self._storage.save_task(encoding, submitter, signature))
+                case DropTask(task, encoding):
+                    self._persist(self._storage.drop_task(task, encoding))
                 case SaveCheckpoint(checkpoint):
                     self._storage.save_checkpoint(checkpoint)
                 case Dial():

@@ -234,6 +234,8 @@ class Session:
                 self.spawn(self._load(task))
             case reports.TaskAdopted(task, str(refused)):
                 self._house.tallies.refusals[task.id] = refused
+            case reports.TaskDropped(task):
+                self._forget(task.id)
             case reports.ModelAdvanced(task_id, _):
                 if task_id not in self._evaluating:
                     self._evaluating.add(task_id)
@@ -248,6 +250,11 @@ class Session:
     def _note_rounds(self) -> None:
         if self._house.wake_lock is not None:
             self._house.wake_lock.wanted(not self.driver.node.rounds.idle)
+
+    def _forget(self, task_id: TaskId) -> None:
+        self._house.application.forget(task_id)
+        self._house.tallies.refusals.pop(task_id, None)
+        self._house.tallies.evaluations.pop(task_id, None)
 
     async def _load(self, task: Task) -> None:
         application = self._house.application

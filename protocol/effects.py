@@ -8,7 +8,7 @@ durable (durable before visible).  ``Work`` is whatever costs O(d): never done o
 from dataclasses import dataclass
 from typing import Any
 
-from protocol.base.ids import RoundId
+from protocol.base.ids import RoundId, TaskId
 from protocol.identity.descriptor import Descriptor
 from protocol.wire.messages import Checkpoint, Message
 from protocol.work import Job, Purpose
@@ -63,6 +63,14 @@ class SaveTask:
 
 
 @dataclass(frozen=True, slots=True)
+class DropTask:
+    """Forget this task and its model, to make room for another; what contributions were made to it stays known."""
+
+    task: TaskId
+    encoding: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Work:
     """Run ``job``; its result comes back as ``events.WorkDone`` with the same purpose."""
 
@@ -82,4 +90,6 @@ class Dial:
     """Ask the seeds for their descriptors: this node knows nobody who is alive."""
 
 
-Effect = Send | PersistRound | PersistUse | PersistIdentity | SaveCheckpoint | SaveTask | Work | Report | Dial
+Effect = (
+    Send | PersistRound | PersistUse | PersistIdentity | SaveCheckpoint | SaveTask | DropTask | Work | Report | Dial
+)

@@ -13,7 +13,7 @@ from protocol.aggregation.machine import RoundMachine
 from protocol.aggregation.ports import Ports
 from protocol.aggregation.shape import planned_cohort
 from protocol.base.errors import Refusal, Refused
-from protocol.base.ids import NetworkId, PeerId, TaskId
+from protocol.base.ids import NetworkId, PeerId
 from protocol.effects import Effect, PersistIdentity, Report, Send
 from protocol.events import (
     AddressesChanged,
@@ -55,6 +55,7 @@ class Node:
             surroundings.entropy,
             surroundings.settings,
             surroundings.keyring.signing.public_bytes,
+            lambda task: self.rounds.engaged(task),
             surroundings.verifier.check_signature,
         )
         ports = Ports(
@@ -202,7 +203,8 @@ class Node:
                 return [e for entry in entries for e in entry.walks.on_ack(sender, message, companions, now)]
 
     def _gossiped(self, sender: Descriptor, message: m.Gossip | m.GossipReply, now: float) -> list[Effect]:
-        effects = self.tasks.hear_of(sender, message.tasks, now)
+        ages = {head.task: head.age for head in message.heads}
+        effects = self.tasks.hear_of(sender, message.tasks, now, ages)
         for head in message.heads:
             effects += self.tasks.hear_head(sender, head, now)
         return effects
@@ -211,7 +213,7 @@ class Node:
         entry = self.tasks.get(offer.task)
         if entry is None:
             return self.rounds.on_offer(sender, offer, None, None, False, now) + self.tasks.hear_of(
-                sender, (offer.task,), now
+                sender, (offer.task,), now, {offer.task: offer.age}
             )
         if offer.age >= entry.task.last_age or offer.walk >= entry.task.walks:
             raise Refused(Refusal.MALFORMED, "offer outside its task")
@@ -225,8 +227,8 @@ class Node:
         entry = self.tasks.get(message.checkpoint.task)
         if entry is None or self._stopping or not self._able(entry):
             refusal = Send(sender, m.WalkAck(message.nonce, False))
-            unknown = (message.checkpoint.task,) if entry is None else ()
-            return [refusal, *self.tasks.hear_of(sender, unknown, now)]
+            unknown = {message.checkpoint.task: message.checkpoint.age} if entry is None else {}
+            return [refusal, *self.tasks.hear_of(sender, tuple(unknown), now, unknown)]
         if message.walk >= entry.task.walks or message.checkpoint.age > entry.task.last_age:
             raise Refused(Refusal.MALFORMED, "walk outside its task")
         return entry.walks.on_walk(sender, message, now)
@@ -248,10 +250,13 @@ class Node:
                 if model is not None and entry is not None:
                     effects += entry.walks.offer_model(model, now)
                 return effects
-            case WalkWork(step="received"):
-                return self._entry(done.task).walks.identified(done, result, now)
             case WalkWork():
-                self._entry(done.task).walks.merged(done, result, now)
+                entry = self.tasks.get(done.task)
+                if entry is None:  # it has gone for another task
+                    return []
+                if done.step == "received":
+                    return entry.walks.identified(done, result, now)
+                entry.walks.merged(done, result, now)
                 return []
             case ModelWork():
                 return self.tasks.identified(done, result, now)
@@ -269,13 +274,13 @@ class Node:
 
     def _introduce(self, signed: SignedTask, state: bytes, now: float) -> list[Effect]:
         try:
-            entry, effects = self.tasks.adopt(signed, now)
+            entry, effects = self.tasks.adopt(signed, now, displaces=True)
         except Refused as refused:
             return [Report(reports.MessageRefused(self.peer, "introduced task", refused.reason, refused.detail))]
         if entry.walks.newest is not None:
             return effects  # already under way: a lost walk is revived, not started twice
         first = m.Checkpoint(entry.task.id, 0, state)
-        if entry.restoring:  # so it is under way, unless what was kept turns out to be no model
+        if entry.restoring is not None:  # so it is under way, unless what was kept turns out to be no model
             entry.introduced = first
             return effects
         return [*effects, identify(entry.task, "introduced", first)]
@@ -374,7 +379,7 @@ class Node:
         for checkpoint in restored.checkpoints:
             entry = self.tasks.get(checkpoint.task)
             if entry is not None and entry.refused is None:  # else it stays where it is: its user may agree again
-                entry.restoring = True
+                entry.restoring = checkpoint.age
                 effects.append(identify(entry.task, "restored", checkpoint))
         for descriptor in restored.descriptors:
             effects += self.membership.found(descriptor, now)
@@ -383,7 +388,10 @@ class Node:
     def _is_final(self, report: Report) -> bool:
         """Whether this peer has just got the last model of a task: no offer will carry it, so gossip must hurry."""
         item = report.item
-        return isinstance(item, reports.ModelAdvanced) and item.age >= self._entry(item.task).task.last_age
+        if not isinstance(item, reports.ModelAdvanced):
+            return False
+        entry = self.tasks.get(item.task)
+        return entry is not None and item.age >= entry.task.last_age
 
     def _failed(self, peer: Descriptor) -> bool:
         """Whether a peer is believed dead, or has lost its memory since it signed this descriptor."""
@@ -395,11 +403,6 @@ class Node:
     def _lost(self, peer: Descriptor) -> bool:
         """Whether nothing is to be hoped for from a child."""
         return self._failed(peer) or self.membership.state_of(peer.peer) is not Liveness.ALIVE
-
-    def _entry(self, task: TaskId) -> Entry:
-        entry = self.tasks.get(task)
-        assert entry is not None, "tasks are never dropped"
-        return entry
 
     def _describe(self, incarnation: int, now: float) -> Descriptor:
         descriptor = make_descriptor(

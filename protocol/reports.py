@@ -89,6 +89,13 @@ class ModelAdvanced:
 
 
 @dataclass(frozen=True, slots=True)
+class TaskDropped:
+    """A task of which nothing more was to come has made room for another."""
+
+    task: Task
+
+
+@dataclass(frozen=True, slots=True)
 class TaskAdopted:
     """This peer holds a task that it did not hold before; ``refused``: why it will not take part, or None."""
 
@@ -123,6 +130,7 @@ Item = (
     | MessageRefused
     | ModelAdvanced
     | TaskAdopted
+    | TaskDropped
     | Waiting
     | WalkStarted
 )

@@ -194,6 +194,11 @@ class LocalApplication:
         except Exception as error:  # its text may quote a record: the type must do
             raise ConfigurationError([f"{type(error).__name__} in model '{task.model}' or its records"]) from error
 
+    def forget(self, task: TaskId) -> None:
+        """This peer holds a task no more."""
+        with self._lock:
+            self._learners.pop(task, None)
+
     def _load(self, task: Task, quotes: bool) -> None:
         binding = self._config.data.get(task.schema)
         if binding is None:

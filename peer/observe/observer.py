@@ -96,6 +96,10 @@ class Observer:
             case reports.TaskAdopted(task, refused):
                 said = "takes part" if refused is None else f"does not take part: {refused}"
                 log.info("task '%s' (%s): %s", task.name, short(task.id), said)
+            case reports.TaskDropped(task):
+                self.waiting.pop(task.id, None)
+                self._told_at.pop(task.id, None)
+                log.info("task '%s' (%s): makes room for another task", task.name, short(task.id))
             case reports.Waiting(task_id, missing):
                 if self.waiting.get(task_id) != missing:
                     log.info("task %s: waiting for %d more peers", short(task_id), missing)

@@ -122,6 +122,16 @@ class Storage:
         statement = "INSERT OR REPLACE INTO tasks (digest, encoding, submitter_key, signature) VALUES (?, ?, ?, ?)"
         await self._execute(statement, row, durable=True)
 
+    async def drop_task(self, task: TaskId, encoding: bytes) -> None:
+        """Forget a task and the model kept of it."""
+        self._checkpoints.pop(task, None)
+
+        def write(connection: sqlite3.Connection) -> None:
+            connection.execute("DELETE FROM tasks WHERE digest = ?", (hashlib.sha256(encoding).digest(),))
+            connection.execute("DELETE FROM checkpoints WHERE task = ?", (task,))
+
+        await self._database.run(write)
+
     async def load_tasks(self) -> list[SignedTask]:
         """Every task kept, the last that came last; one that this version cannot read is left there and logged."""
         tasks = []  # rowids grow from row to row

@@ -368,6 +368,10 @@ class RoundMachine:
                 effects += self._end(state, AbstainReason.LEAVING, now)
         return effects
 
+    def engaged(self, task: TaskId) -> bool:
+        """Whether this peer has a part in a round of this task."""
+        return any(r.task.id == task for r in self._rounds.values())
+
     def running(self, task: TaskId, walk: int | None = None) -> bool:
         """Whether a round of this task (and walk) that this peer started is under way."""
         return any(r.parent is None and r.task.id == task and walk in (None, r.walk) for r in self._rounds.values())

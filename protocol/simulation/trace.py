@@ -122,6 +122,8 @@ def _effect(world: World, effect: e.Effect) -> str:
             return f"saves model {checkpoint.age}"
         case e.SaveTask():
             return "saves a task"
+        case e.DropTask():
+            return "drops a task"
         case e.Report(item):
             return f"reports {type(item).__name__}"
         case e.Dial():

@@ -20,6 +20,7 @@ from protocol.base.ids import PeerId
 from protocol.base.settings import LAN, Settings
 from protocol.effects import (
     Dial,
+    DropTask,
     Effect,
     PersistIdentity,
     PersistRound,
@@ -307,6 +308,9 @@ class World:
                 peer.disk.checkpoints[checkpoint.task] = checkpoint
             case SaveTask(encoding, submitter, signature):
                 peer.disk.tasks.append(SignedTask(decode(encoding), submitter, signature))
+            case DropTask(task):
+                peer.disk.tasks = [signed for signed in peer.disk.tasks if signed.task.id != task]
+                peer.disk.checkpoints.pop(task, None)
             case Dial():
                 self._dial(peer)
 

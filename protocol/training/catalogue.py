@@ -1,14 +1,15 @@
 """The tasks a peer holds: whether its user agrees to each, its walks, and which questions about them are open.
 
 Neighbours: ``node`` routes gossip heads, task and model messages here; ``walks`` holds what is known of one task.
-Invariants: a task enters only with its submitter's valid signature, and only up to ``MAX_TASKS``, half of which no task
-takes that this peer's user does not agree to; models are kept only of tasks that he agrees to, and those of other
-peers' tasks never come to more than ``MAX_MODELS``; a model is asked for from one peer at a time, and nothing is taken
-that was not asked for; what is sent for the asking is bounded, however often it is asked for.
+Invariants: a task enters only with its submitter's valid signature, and only up to ``MAX_TASKS``, of which neither one
+submitter, nor all others than this peer, nor those that its user does not agree to take more than their share; a task
+goes for another only when nothing more is to come of it; models are kept only of tasks that the user agrees to, and
+those of other peers' tasks never come to more than ``MAX_MODELS``; a model is asked for from one peer at a time, and
+nothing is taken that was not asked for; what is sent for the asking is bounded, however often it is asked for.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from protocol import reports
@@ -18,7 +19,7 @@ from protocol.base.errors import Refusal, Refused
 from protocol.base.ids import NO_LINEAGE, Digest, Lineage, PeerId, TaskId
 from protocol.base.limits import MAX_ANSWERS, MAX_ANSWERS_TO_ONE, MAX_HEADS, MAX_INLINE_STATE, MAX_MODELS, MAX_TASKS
 from protocol.base.settings import Settings
-from protocol.effects import Effect, Report, SaveTask, Send, Work
+from protocol.effects import DropTask, Effect, Report, SaveTask, Send, Work
 from protocol.identity.descriptor import Descriptor
 from protocol.identity.keys import verify
 from protocol.training import task as tasks
@@ -31,12 +32,19 @@ from protocol.work import ModelStep, ModelWork
 
 MAX_FOREIGN_TASKS = MAX_TASKS // 2
 """Tasks that this peer's user does not agree to, held for others: a flood of them leaves room for the others."""
+MAX_OTHERS_TASKS = MAX_TASKS - MAX_TASKS // 4
+"""Tasks that others submitted: there is always room for some of this peer's own."""
+MAX_TASKS_OF_ONE = MAX_TASKS // 4
+"""Of them of one submitter: a flood of them leaves room for those of others."""
 MAX_MODELS_OF_ONE = MAX_MODELS // 4
-"""Of them of one submitter's tasks, so that one alone leaves room for those of others."""
+"""Bytes of models of one submitter's tasks, likewise."""
 MAX_ASKED_OF_ONE = MAX_TASKS // 4
 """Open questions to one peer: ids that nobody can answer for leave room for questions to others."""
 MAX_PASSED_OVER = 1024
 """Ids of tasks remembered as read and not held, so that they are not asked for at every exchange."""
+SETTLED_S = 600.0
+"""A task stays for so long at least, and one for which there was no room is not asked for again for so long: whoever
+submits one after another costs this peer that much and no more."""
 ASK_AGAIN_S = 3.0
 """An unanswered question for a task or a model is put again after this long (plus the model's transfer time)."""
 
@@ -49,10 +57,12 @@ class Entry:
     refused: str | None
     """Why this peer's user does not take part, or None."""
     walks: Walks
+    since: float
+    """When it came, or this peer was started."""
     asked: tuple[PeerId, Head] | None = None
     """Whom this peer has asked for a newer model, and what was announced."""
-    restoring: bool = False
-    """The model of before a restart is yet to be checked and hashed."""
+    restoring: int | None = None
+    """The age of the model of before a restart, which is yet to be checked and hashed."""
     introduced: Checkpoint | None = None
     """A first model that waits for that one: it is needed only if that one is none."""
 
@@ -60,6 +70,13 @@ class Entry:
     def task(self) -> Task:
         """The task itself."""
         return self.signed.task
+
+    @property
+    def done(self) -> bool:
+        """Nothing more is to come of it here: the last model is held, or the user refuses it."""
+        newest = self.walks.newest
+        age = newest.checkpoint.age if newest is not None else self.restoring
+        return self.refused is not None or age == self.task.last_age
 
 
 class _Answers:
@@ -105,19 +122,21 @@ class Catalogue:
         entropy: Entropy,
         settings: Settings,
         own_key: bytes,
+        engaged: Callable[[TaskId], bool],
         check_signature: Callable[[bytes, bytes, bytes], None] = verify,
     ) -> None:
-        """``own_key``: the public key with which this peer submits; ``check_signature(public_key, signature, data)``
-        raises ``Refused(BAD_SIGNATURE)``."""
+        """``own_key``: the public key with which this peer submits; ``engaged``: whether it is in a round of a task;
+        ``check_signature(public_key, signature, data)`` raises ``Refused(BAD_SIGNATURE)``."""
         self._application = application
         self._check_signature = check_signature
         self._entropy = entropy
         self._settings = settings
         self._own_key = own_key
+        self._engaged = engaged
         self._entries: dict[TaskId, Entry] = {}
         self._in_order: list[Entry] = []
-        self._asked_tasks: dict[TaskId, tuple[PeerId, float]] = {}
-        self._passed_over: dict[TaskId, None] = {}
+        self._asked_tasks: dict[TaskId, tuple[PeerId, float, int]] = {}
+        self._passed_over: dict[TaskId, float] = {}
         self._answers = _Answers()
 
     def get(self, task: TaskId) -> Entry | None:
@@ -146,63 +165,100 @@ class Catalogue:
     # --- tasks ------------------------------------------------------------------------------------------------
 
     def check_room(self, task: TaskId) -> None:
-        """``Refused(BUSY)`` if a task is not held, and too many others are."""
-        if task not in self._entries and len(self._entries) >= MAX_TASKS:
+        """``Refused(BUSY)`` if a task is not held, and cannot be although it is this peer's own."""
+        if task not in self._entries and len(self._entries) >= MAX_TASKS and not any(map(self._over, self._in_order)):
             raise Refused(Refusal.BUSY, f"{MAX_TASKS} tasks are held, and no peer holds more")
 
-    def adopt(self, signed: SignedTask, now: float, *, save: bool = True) -> tuple[Entry, list[Effect]]:
-        """Hold a task.  Raises ``Refused`` for a bad signature or when too many are held."""
+    def adopt(
+        self, signed: SignedTask, now: float, *, save: bool = True, displaces: bool = False
+    ) -> tuple[Entry, list[Effect]]:
+        """Hold a task.  ``displaces``: tasks that are over may have to go for it.  Raises ``Refused`` for a bad
+        signature or when too many are held."""
         task = signed.task
         known = self._entries.get(task.id)
         if known is not None:
             return known, []
-        self.check_room(task.id)
         encoding = task.encode()
         self._check_signature(signed.submitter_key, signed.signature, signed_bytes(encoding))
-        refused = self._application.accepts(task, signed.submitter_key) or self._over_budget(signed)
-        foreign = sum(entry.refused is not None for entry in self._entries.values())
-        if refused is not None and foreign >= MAX_FOREIGN_TASKS:
-            self._pass_over(task.id)
-            raise Refused(Refusal.BUSY, "too many tasks that this peer does not take part in")
-        entry = Entry(signed, refused, Walks(task, self._entropy, self._settings, now, keeps=refused is None))
+        refused = self._application.accepts(task, signed.submitter_key)
+        effects: list[Effect] = []
+        for entry in self._in_the_way(signed, refused is not None, displaces and refused is None, now):
+            effects += self._drop(entry)
+        entry = Entry(signed, refused, Walks(task, self._entropy, self._settings, now, keeps=refused is None), now)
         self._entries[task.id] = entry
         self._in_order.append(entry)
-        effects: list[Effect] = [Report(reports.TaskAdopted(task, refused))]
         if save:
-            effects.insert(0, SaveTask(encoding, signed.submitter_key, signed.signature))
-        return entry, effects
+            effects.append(SaveTask(encoding, signed.submitter_key, signed.signature))
+        return entry, [*effects, Report(reports.TaskAdopted(task, refused))]
 
-    def _over_budget(self, signed: SignedTask) -> str | None:
-        """Why there is no room for a task's models, or None.  They count from the start: they come when others will."""
-        if signed.submitter_key == self._own_key:
-            return None
-        in_all = of_one = _models_bytes(signed.task)
-        for entry in self._in_order:
-            submitter = entry.signed.submitter_key
-            if entry.refused is None and submitter != self._own_key:
-                size = _models_bytes(entry.task)
-                in_all += size
-                of_one += size if submitter == signed.submitter_key else 0
-        if of_one > MAX_MODELS_OF_ONE:
-            return f"the models of its submitter's tasks would take more than {MAX_MODELS_OF_ONE} bytes"
-        return f"the models of others' tasks would take more than {MAX_MODELS} bytes" if in_all > MAX_MODELS else None
+    def _in_the_way(self, signed: SignedTask, refused: bool, displaces: bool, now: float) -> list[Entry]:
+        """The tasks that have to go for another: refused ones first, its own last, and of these the oldest.  Raises
+        ``Refused(BUSY)``."""
+        own = signed.submitter_key == self._own_key
+        held, gone = list(self._in_order), []
+        while (lacking := self._lacking(signed, refused, held)) is not None:
+            sentence, rivals = lacking
+            may_go = [e for e in rivals if displaces and self._over(e) and (own or now - e.since >= SETTLED_S)]
+            if not may_go:
+                self._pass_over(signed.task.id, now + SETTLED_S)
+                raise Refused(Refusal.BUSY, sentence)
+            gone.append(min(may_go, key=lambda e: (e.refused is None, e.signed.submitter_key == self._own_key)))
+            held = [entry for entry in held if entry is not gone[-1]]
+        return gone
 
-    def _pass_over(self, task: TaskId) -> None:
+    def _lacking(self, signed: SignedTask, refused: bool, held: list[Entry]) -> tuple[str, list[Entry]] | None:
+        """What a task does not find beside those ``held``, and those of which one would have to go; None: nothing."""
+        if refused and sum(entry.refused is not None for entry in held) >= MAX_FOREIGN_TASKS:
+            return "too many tasks that this peer does not take part in", []
+        rivals = held
+        if signed.submitter_key != self._own_key:
+            others = [entry for entry in held if entry.signed.submitter_key != self._own_key]
+            of_one = [entry for entry in others if entry.signed.submitter_key == signed.submitter_key]
+            for whose, share, most, most_bytes in (
+                ("its submitter's", of_one, MAX_TASKS_OF_ONE, MAX_MODELS_OF_ONE),
+                ("others'", others, MAX_OTHERS_TASKS, MAX_MODELS),
+            ):
+                if len(share) >= most:
+                    return f"{most} of {whose} tasks are held", share
+                kept = [entry for entry in share if entry.refused is None]
+                size = _models_bytes(signed.task) + sum(_models_bytes(entry.task) for entry in kept)
+                if not refused and size > most_bytes:
+                    return f"the models of {whose} tasks would take more than {most_bytes} bytes", kept
+            rivals = others
+        return (f"{MAX_TASKS} tasks are held, and no peer holds more", rivals) if len(held) >= MAX_TASKS else None
+
+    def _over(self, entry: Entry) -> bool:
+        """Whether a task may go."""
+        return entry.done and not entry.walks.busy and not self._engaged(entry.task.id)
+
+    def _drop(self, entry: Entry) -> list[Effect]:
+        task = entry.task
+        del self._entries[task.id]
+        self._in_order = [other for other in self._in_order if other is not entry]
+        self._pass_over(task.id, float("inf"))  # others still hold it, and it is over
+        return [DropTask(task.id, task.encode()), Report(reports.TaskDropped(task))]
+
+    def _pass_over(self, task: TaskId, until: float) -> None:
+        self._passed_over.pop(task, None)
         while len(self._passed_over) >= MAX_PASSED_OVER:
             del self._passed_over[next(iter(self._passed_over))]
-        self._passed_over[task] = None
+        self._passed_over[task] = until
 
-    def hear_of(self, sender: Descriptor, known: tuple[TaskId, ...], now: float) -> list[Effect]:
-        """A peer holds these tasks: ask for those that this peer does not hold."""
+    def hear_of(
+        self, sender: Descriptor, known: tuple[TaskId, ...], now: float, ages: Mapping[TaskId, int]
+    ) -> list[Effect]:
+        """A peer holds these tasks: ask for those that this peer does not hold.  ``ages``: of its models of them."""
         if all(task in self._entries for task in known):
             return []
         self._asked_tasks = {t: asked for t, asked in self._asked_tasks.items() if asked[1] > now}
-        of_this_one = sum(peer == sender.peer for peer, _ in self._asked_tasks.values())
-        room = min(MAX_TASKS - len(self._entries) - len(self._asked_tasks), MAX_ASKED_OF_ONE - of_this_one)
-        told = (self._entries, self._asked_tasks, self._passed_over)
-        wanted = [t for t in known if not any(t in ids for ids in told)][: max(0, room)]
+        of_this_one = sum(peer == sender.peer for peer, *_ in self._asked_tasks.values())
+        going_on = sum(not self._over(entry) for entry in self._in_order)
+        room = min(MAX_TASKS - going_on - len(self._asked_tasks), MAX_ASKED_OF_ONE - of_this_one)
+        told = (self._entries, self._asked_tasks)
+        unknown = [t for t in known if not any(t in ids for ids in told) and self._passed_over.get(t, now) <= now]
+        wanted = unknown[: max(0, room)]
         for task in wanted:
-            self._asked_tasks[task] = (sender.peer, now + ASK_AGAIN_S)
+            self._asked_tasks[task] = (sender.peer, now + ASK_AGAIN_S, ages.get(task, -1))
         return [Send(sender, TaskRequest(tuple(wanted)))] if wanted else []
 
     def on_task_request(self, sender: Descriptor, message: TaskRequest, now: float) -> list[Effect]:
@@ -218,7 +274,9 @@ class Catalogue:
         if asked is None or asked[0] != sender.peer:
             raise Refused(Refusal.NOT_EXPECTED, "task")
         del self._asked_tasks[task.id]
-        return self.adopt(SignedTask(task, message.submitter_key, message.signature), now)[1]
+        signed = SignedTask(task, message.submitter_key, message.signature)
+        # only for a training that is known to go on: else peers would tell each other in turn of what they dropped
+        return self.adopt(signed, now, displaces=0 <= asked[2] < task.last_age)[1]
 
     # --- models -----------------------------------------------------------------------------------------------
 
@@ -280,7 +338,7 @@ class Catalogue:
                 # a newer one may have come meanwhile: its walks are not started twice
                 return entry.walks.introduce(model, now) if entry.walks.newest is None else []
             case "restored":
-                entry.restoring, entry.introduced = False, None
+                entry.restoring, entry.introduced = None, None
                 entry.walks.restore(model)
                 return []
             case "pulled":
@@ -288,8 +346,10 @@ class Catalogue:
 
     def not_restored(self, task: TaskId) -> list[Effect]:
         """The model of before a restart was none: one that was introduced meanwhile is needed after all."""
-        entry = self._entries[task]
-        first, entry.restoring, entry.introduced = entry.introduced, False, None
+        entry = self._entries.get(task)
+        if entry is None:
+            return []
+        first, entry.restoring, entry.introduced = entry.introduced, None, None
         return [] if first is None else [identify(entry.task, "introduced", first)]
 
 

@@ -150,6 +150,9 @@ class Disk:
     def save_task(self, encoding: bytes, submitter: bytes, signature: bytes) -> asyncio.Future[None]:
         return self._write(encoding)
 
+    def drop_task(self, task: bytes, encoding: bytes) -> asyncio.Future[None]:
+        return self._write(task)
+
     def save_checkpoint(self, checkpoint: Any) -> None:
         self.trace.append(("kept", checkpoint.age))
 

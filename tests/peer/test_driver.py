@@ -18,6 +18,7 @@ from protocol.base.errors import Refusal, Refused
 from protocol.base.ids import RoundId, TaskId
 from protocol.effects import (
     Dial,
+    DropTask,
     PersistIdentity,
     PersistRound,
     PersistUse,
@@ -77,7 +78,8 @@ async def test_effects_are_carried_out_in_order_and_wait_for_what_must_be_durabl
     to = stand.members[1].descriptor
     stand.say(
         told(1), SaveCheckpoint(Checkpoint(TASK, 2, b"")), PersistRound(RoundId(b"r" * 16), NOW + 9), told(3),
-        Send(to, Leave(4)), USE, told(5), SaveTask(b"task", b"", b""), told(6), PersistIdentity(7, 8), told(9),
+        Send(to, Leave(4)), USE, told(5), SaveTask(b"task", b"", b""), told(6),
+        DropTask(TASK, b"task"), told(7), PersistIdentity(7, 8), told(9),
     )  # fmt: skip
     stand.driver.post(EVENT)
     await turns()
@@ -92,9 +94,11 @@ async def test_effects_are_carried_out_in_order_and_wait_for_what_must_be_durabl
     await stand.disk.durable()
     assert stand.trace[5:] == [("told", told(5).item), ("begun", b"task")]
     await stand.disk.durable()
-    assert stand.trace[7:] == [("told", told(6).item), ("begun", (7, 8))]
+    assert stand.trace[7:] == [("told", told(6).item), ("begun", TASK)]
     await stand.disk.durable()
-    assert stand.trace[9:] == [("told", told(9).item)]
+    assert stand.trace[9:] == [("told", told(7).item), ("begun", (7, 8))]
+    await stand.disk.durable()
+    assert stand.trace[11:] == [("told", told(9).item)]
     assert stand.failures == []
 
 

@@ -17,11 +17,14 @@ from peer.daemon import Daemon
 from peer.driver import Clock
 from peer.entropy import SystemEntropy
 from peer.home import Home, create_home, open_home, read_admin
+from peer.observe.status import Evaluation
 from peer.power.sensors import Reading
 from peer.transport.client import Client
+from protocol import reports
 from protocol.events import AddressesChanged
 from protocol.identity.admission import Authority, admit, issue_token
 from protocol.identity.keys import SigningKey
+from tests.protocol.world import make_task
 
 PATIENCE_S = 20.0
 
@@ -65,6 +68,17 @@ class Running:
 
 
 LISTEN = '[peer]\nlisten = "0.0.0.0:0"\npreset = "local"\n'
+
+
+async def test_a_task_that_was_dropped_is_forgotten(home: Home) -> None:
+    running, task = Running(home, LISTEN), make_task()
+    await until(lambda: running.ups)
+    board, forgotten = running.daemon.session.board, []
+    running.daemon.application.forget = forgotten.append
+    board.data_problems[task.id], board.evaluations[task.id] = "unreadable", Evaluation(1, 0.5, 0.5)
+    board.observer.report(reports.TaskDropped(task))
+    assert (board.data_problems, board.evaluations, forgotten) == ({}, {}, [task.id])
+    assert await running.stop() == 0
 
 
 async def test_changed_addresses_are_noticed_and_told(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from protocol.base.errors import Refusal, Refused
 from protocol.base.ids import Lineage, RoundId, TaskId
 from protocol.base.limits import KEM_EPOCH_S, KEM_KEEP_S, MAX_ROUNDS_AT_ONCE, MAX_TASKS
 from protocol.base.settings import LAN
-from protocol.effects import Effect, PersistIdentity, Report, SaveCheckpoint, SaveTask, Send, Work
+from protocol.effects import DropTask, Effect, PersistIdentity, Report, SaveCheckpoint, SaveTask, Send, Work
 from protocol.events import (
     AddressesChanged,
     Event,
@@ -31,6 +31,7 @@ from protocol.identity.descriptor import Descriptor
 from protocol.membership import Liveness
 from protocol.node import Node
 from protocol.surroundings import Restored
+from protocol.training import catalogue
 from protocol.training.catalogue import MAX_FOREIGN_TASKS, signed_bytes
 from protocol.training.state import digest, initial_state
 from protocol.training.task import SignedTask, Task
@@ -572,6 +573,55 @@ def test_a_kept_model_of_a_task_that_the_user_refuses_now_is_not_taken_up() -> N
     assert entry.walks.newest is None
     assert said(desk.hear(gossip(head(9))), m.ModelRequest) == []
     assert [reply.heads for reply in said(desk.hear(gossip()), m.GossipReply)] == [()]
+
+
+def test_work_for_a_task_that_has_gone_meanwhile_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalogue, "MAX_TASKS", 1)
+    for start in (True, False):
+        desk = Desk()
+        kept = (checkpoint(TASK.last_age),)
+        late = desk.start(Restored(2, (desk.signed(TASK),), kept, descriptors=tuple(desk.others)))
+        if not start:
+            desk.work(late)
+            late = desk.hear(walk(3))
+            assert said(late, m.WalkAck) == [m.WalkAck(7, True)]
+        other = desk.do(TaskIntroduced(desk.signed(make_task(name="other")), bytes(12)))
+        assert [e.task for e in other if isinstance(e, DropTask)] == [TASK.id]
+        assert said(desk.work([e for e in late if isinstance(e, Work)])) == []
+        assert desk.node.tasks.get(TASK.id) is None
+
+
+def test_a_task_in_whose_round_this_peer_is_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalogue, "MAX_TASKS", 1)
+    desk = Desk()
+    desk.introduce()
+    desk.hear(gossip(head(TASK.last_age)), NOW + 10)
+    desk.work(desk.hear(m.ModelReply(checkpoint(TASK.last_age)), NOW + 10), NOW + 10)
+    assert desk.node.rounds.engaged(TASK.id)
+    refused = told(
+        desk.do(TaskIntroduced(desk.signed(make_task(name="other")), bytes(12)), NOW + 10), reports.MessageRefused
+    )
+    assert [r.reason for r in refused] == [Refusal.BUSY]
+    desk.end_rounds()
+    (walk_on,) = [e for e in desk.do(TimePassed(), NOW + 10) if isinstance(e, Send) and isinstance(e.message, m.Walk)]
+    desk.do(MessageReceived(walk_on.to, m.WalkAck(walk_on.message.nonce, True)), NOW + 10)
+    effects = desk.do(TaskIntroduced(desk.signed(make_task(name="other")), bytes(12)), NOW + 10)
+    assert any(isinstance(e, DropTask) for e in effects)
+
+
+def test_a_task_that_an_offer_or_a_walk_names_may_take_the_place_of_one_that_is_over() -> None:
+    new = make_task(name="new")
+    offer = m.Offer(
+        RoundId(bytes(16)), new.id, 1, 5, bytes(32), 3, 4, 2, 1, 1, 4, 8.0, 0, 9, 0, Lineage(bytes(8)), ()  # type: ignore[arg-type]
+    )  # fmt: skip
+    for message in (
+        offer,
+        walk(5, checkpoint=checkpoint(5, new)),
+        gossip(replace(head(5), task=new.id), tasks=(new.id,)),
+    ):
+        desk = Desk()
+        assert said(desk.hear(message), m.TaskRequest) == [m.TaskRequest((new.id,))]
+        assert desk.node.tasks._asked_tasks[new.id][2] == 5
 
 
 def test_stopping_hands_over_says_goodbye_and_starts_nothing_more() -> None:

@@ -273,6 +273,16 @@ def test_tasks_that_take_the_same_of_the_records_share_them(tmp_path: Path, task
     assert application.evaluate(longer, checkpoint(longer)) != application.evaluate(task, checkpoint(task))
 
 
+def test_a_task_that_is_forgotten_leaves_its_records_to_the_others(tmp_path: Path, task: Task) -> None:
+    application, longer = make(tmp_path, task, 50), replace(task, steps=task.steps + 1)
+    for each in (task, longer):
+        application.load(each)
+    application.forget(task.id)
+    application.forget(task.id)
+    assert application.freshness(task) is Freshness.NONE
+    assert application.freshness(longer) is Freshness.FRESH
+
+
 @pytest.mark.parametrize("name", ["schema", "features", "target", "classes", "ranges", "target_range"])
 def test_tasks_that_take_something_else_share_nothing(task: Task, name: str) -> None:
     assert taken(replace(task, **{name: getattr(task, name)[1:]})) != taken(task)

@@ -132,9 +132,11 @@ async def test_messages_are_counted_by_kind_and_the_bytes_of_partials_apart(obse
 async def test_whether_this_peer_takes_part_is_told(observer: Observer, caplog: pytest.LogCaptureFixture) -> None:
     observer.report(reports.TaskAdopted(TASK, None))
     observer.report(reports.TaskAdopted(TASK, "no data is bound to its schema"))
+    observer.report(reports.TaskDropped(TASK))
     assert [line.partition("): ")[2] for line in caplog.messages] == [
         "takes part",
         "does not take part: no data is bound to its schema",
+        "makes room for another task",
     ]
 
 

@@ -204,6 +204,27 @@ async def test_tasks_keep_the_order_in_which_they_came(path: Path) -> None:
     await storage.close()
 
 
+@pytest.mark.parametrize("pending", [True, False])
+async def test_a_task_is_dropped_with_its_model_and_nothing_else(path: Path, pending: bool) -> None:
+    storage = await Storage.open(path)
+    tasks = [a_task("one"), a_task("two")]
+    for task in tasks:
+        await storage.save_task(task.encode(), b"k" * 32, b"s" * 64)
+        storage.save_checkpoint(Checkpoint(task.id, 3, b"state"))
+    await storage.remember_uses((b"used",))
+    await storage.remember_round(A, 1e12)
+    if not pending:
+        await storage.flush()
+    await storage.drop_task(tasks[0].id, tasks[0].encode())
+    await storage.close()
+    storage = await Storage.open(path)
+    assert [signed.task for signed in await storage.load_tasks()] == tasks[1:]
+    assert [checkpoint.task for checkpoint in await storage.load_checkpoints()] == [tasks[1].id]
+    assert await storage.uses() == {b"used"}
+    assert await storage.rounds_remembered(0.0) == {A}
+    await storage.close()
+
+
 async def test_descriptors_keep_their_order_and_are_replaced(path: Path) -> None:
     storage = await Storage.open(path)
     await storage.save_descriptors([b"x", b"a", b"m"])

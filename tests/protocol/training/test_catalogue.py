@@ -16,7 +16,6 @@ from protocol.base.limits import (
     MAX_ANSWERS_TO_ONE,
     MAX_BULK,
     MAX_INLINE_STATE,
-    MAX_MODELS,
     MAX_TASK,
     MAX_TASKS,
 )
@@ -27,7 +26,7 @@ from protocol.training.catalogue import (
     ASK_AGAIN_S,
     MAX_ASKED_OF_ONE,
     MAX_FOREIGN_TASKS,
-    MAX_MODELS_OF_ONE,
+    MAX_TASKS_OF_ONE,
     Catalogue,
     _Answers,
     signed_bytes,
@@ -42,6 +41,7 @@ MEMBERS = make_network("catalogue", 6)[1]
 ONE, TWO = (m.descriptor for m in MEMBERS[:2])
 LATE = MEMBERS[4].descriptor
 TASK = make_task()
+OWN = 0
 
 
 def signed(task: Task, by: int = 3) -> SignedTask:
@@ -51,7 +51,9 @@ def signed(task: Task, by: int = 3) -> SignedTask:
 
 def catalogue(application: ToyApplication | None = None) -> Catalogue:
     entropy = SeededEntropy("catalogue")
-    return Catalogue(application or ToyApplication(entropy), entropy, LAN, MEMBERS[0].keyring.signing.public_bytes)
+    return Catalogue(
+        application or ToyApplication(entropy), entropy, LAN, MEMBERS[OWN].keyring.signing.public_bytes, lambda _: False
+    )
 
 
 def said(effects: list[Effect]) -> list[Any]:
@@ -83,14 +85,14 @@ def test_a_task_is_saved_and_told_of_once() -> None:
 
 def test_a_task_heard_of_is_asked_for_from_one_peer_at_a_time() -> None:
     c = catalogue()
-    assert said(c.hear_of(ONE, (TASK.id,), NOW)) == [TaskRequest((TASK.id,))]
-    assert c.hear_of(TWO, (TASK.id,), NOW + ASK_AGAIN_S - 0.1) == []
-    assert said(c.hear_of(TWO, (TASK.id,), NOW + ASK_AGAIN_S)) == [TaskRequest((TASK.id,))]
+    assert said(c.hear_of(ONE, (TASK.id,), NOW, {})) == [TaskRequest((TASK.id,))]
+    assert c.hear_of(TWO, (TASK.id,), NOW + ASK_AGAIN_S - 0.1, {}) == []
+    assert said(c.hear_of(TWO, (TASK.id,), NOW + ASK_AGAIN_S, {})) == [TaskRequest((TASK.id,))]
     with pytest.raises(Refused) as late:  # the first one's answer comes too late
         c.on_task_reply(ONE, reply(TASK), NOW + ASK_AGAIN_S)
     assert late.value.reason is Refusal.NOT_EXPECTED
     c.on_task_reply(TWO, reply(TASK), NOW + ASK_AGAIN_S)
-    assert c.hear_of(ONE, (TASK.id,), NOW + 100) == []
+    assert c.hear_of(ONE, (TASK.id,), NOW + 100, {}) == []
 
 
 def test_what_was_not_asked_for_is_not_taken() -> None:
@@ -98,7 +100,7 @@ def test_what_was_not_asked_for_is_not_taken() -> None:
     with pytest.raises(Refused) as unasked:
         c.on_task_reply(ONE, reply(TASK), NOW)
     assert unasked.value.reason is Refusal.NOT_EXPECTED
-    c.hear_of(ONE, (TASK.id,), NOW)
+    c.hear_of(ONE, (TASK.id,), NOW, {})
     with pytest.raises(Refused) as another:
         c.on_task_reply(ONE, reply(make_task(steps=3)), NOW)
     assert another.value.reason is Refusal.NOT_EXPECTED
@@ -115,7 +117,7 @@ def test_what_was_not_asked_for_is_not_taken() -> None:
 )
 def test_a_task_that_nobody_signed(changes: dict[str, Any], reason: Refusal) -> None:
     c = catalogue()
-    c.hear_of(ONE, (TASK.id,), NOW)
+    c.hear_of(ONE, (TASK.id,), NOW, {})
     with pytest.raises(Refused) as refused:
         c.on_task_reply(ONE, reply(TASK, **changes), NOW)
     assert refused.value.reason is reason
@@ -132,19 +134,19 @@ def test_a_task_signed_for_something_else() -> None:
 def test_tasks_are_bounded() -> None:
     c = catalogue()
     for i in range(MAX_TASKS):
-        c.adopt(signed(make_task(standard_seed=i + 1)), NOW)
+        c.adopt(signed(make_task(standard_seed=i + 1), OWN), NOW)
     with pytest.raises(Refused) as full:
-        c.adopt(signed(TASK), NOW)
+        c.adopt(signed(TASK, OWN), NOW)
     assert full.value.reason is Refusal.BUSY
-    assert c.hear_of(ONE, (TASK.id,), NOW) == []
+    assert c.hear_of(ONE, (TASK.id,), NOW, {}) == []
     # questions under way count, so that a flood of ids is not remembered either; one peer's leaves room for others'
     c = catalogue()
     flood = tuple(TaskId(i.to_bytes(16, "big")) for i in range(1000))
     for member in MEMBERS[: MAX_TASKS // MAX_ASKED_OF_ONE]:
-        (request,) = said(c.hear_of(member.descriptor, flood, NOW))
+        (request,) = said(c.hear_of(member.descriptor, flood, NOW, {}))
         assert len(request.tasks) == MAX_ASKED_OF_ONE
-        assert c.hear_of(member.descriptor, flood, NOW) == []
-    assert c.hear_of(LATE, flood, NOW) == []
+        assert c.hear_of(member.descriptor, flood, NOW, {}) == []
+    assert c.hear_of(LATE, flood, NOW, {}) == []
 
 
 def test_tasks_that_the_user_refuses_do_not_keep_out_those_he_agrees_to() -> None:
@@ -152,13 +154,13 @@ def test_tasks_that_the_user_refuses_do_not_keep_out_those_he_agrees_to() -> Non
     application.refusal = "no"
     c = catalogue(application)
     for i in range(MAX_FOREIGN_TASKS):
-        c.adopt(signed(make_task(standard_seed=i + 1)), NOW)
+        c.adopt(signed(make_task(standard_seed=i + 1), 1 + i // MAX_TASKS_OF_ONE), NOW)
     more = make_task(standard_seed=1000)
-    assert said(c.hear_of(ONE, (more.id,), NOW)) == [TaskRequest((more.id,))]
+    assert said(c.hear_of(ONE, (more.id,), NOW, {})) == [TaskRequest((more.id,))]
     with pytest.raises(Refused) as full:
         c.on_task_reply(ONE, reply(more), NOW)
     assert full.value.reason is Refusal.BUSY
-    assert c.hear_of(TWO, (more.id,), NOW + 100) == []  # read once, and not again and again
+    assert c.hear_of(TWO, (more.id,), NOW + 100, {}) == []  # read once, and not again and again
     application.refusal = None
     c.adopt(signed(TASK), NOW)
     assert TASK.id in c.ids()
@@ -236,25 +238,6 @@ def test_no_model_is_asked_for_of_a_task_that_the_user_refuses() -> None:
         c.on_model_reply(ONE, ModelReply(checkpoint(3)))
     assert unasked.value.reason is Refusal.NOT_EXPECTED
     assert entry.walks.newest is None
-
-
-def test_models_of_others_tasks_are_bounded_by_what_they_may_come_to() -> None:
-    """They count before they have come, or all of them would be announced at once."""
-
-    def adopt(by: int, dimension: int = 4 * 2**20) -> str | None:
-        task = make_task(standard_seed=len(c.ids()) + 1, dimension=dimension)
-        return c.adopt(signed(task, by), NOW)[0].refused
-
-    c, of_one = catalogue(), MAX_MODELS_OF_ONE // (2 * 4 * 4 * 2**20)
-    for by in (1, 2, 3, 4):
-        assert [adopt(by) for _ in range(of_one)] == [None] * of_one
-        assert str(adopt(by, 3)).startswith("the models of its submitter's tasks")
-    assert adopt(5, 3) == f"the models of others' tasks would take more than {MAX_MODELS} bytes"
-    assert adopt(0) is None, "its own tasks do not count"
-
-
-def test_the_largest_model_fits_twice() -> None:
-    assert 2 * 2 * MAX_BULK <= MAX_MODELS_OF_ONE
 
 
 def test_heads_of_tasks_unknown_or_outside_their_task() -> None:
