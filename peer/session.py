@@ -207,12 +207,14 @@ class Session:
                 descriptors.append(verifier.verify(raw, now))
             except Refused:
                 continue  # expired while this peer was away, or its clock is wrong: its address is asked who is there
+        uses = await storage.uses()
+        self._house.application.recall(uses)
         return Restored(
             incarnation=await storage.next_incarnation(floor=int(now)),
             tasks=tuple(await storage.load_tasks()),
             checkpoints=tuple(await storage.load_checkpoints()),
             rounds=dict.fromkeys(await storage.rounds_remembered(now), now + MAX_BUDGET_S),
-            uses=await storage.uses(),
+            uses=uses,
             descriptors=tuple(descriptors),
         )
 
@@ -258,6 +260,7 @@ class Session:
 
     async def _load(self, task: Task) -> None:
         application = self._house.application
+        await self._house.storage.remember_uses(application.question(task))
         try:
             await self._aside(application.load, task)
         except ConfigurationError as error:

@@ -10,10 +10,11 @@ schema once, and not again until the answers tell what stands in a file.
 """
 
 import hashlib
+import json
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from peer.config import Config, DataBinding
@@ -34,8 +35,13 @@ log = logging.getLogger("susurrus.learning")
 
 HOUR_S = 3600.0
 
-Question = tuple[tuple[str, ...], str, tuple[str, ...]]
-"""Features and target as the file calls them, and the labels."""
+
+def question(task: Task, binding: DataBinding) -> tuple[bytes, bytes]:
+    """That tasks of a schema ask some columns and labels of a file, and that this one asks these: the first without the
+    second means others.  Kept among what is used up for good (``protocol.aggregation.uses``)."""
+    asked = (binding.features or task.features, binding.target or task.target, task.classes)
+    schema = b"question" + task.schema.encode()
+    return schema, schema + b"\0" + hashlib.sha256(json.dumps(asked).encode()).digest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +109,8 @@ class LocalApplication:
     ) -> None:
         self._config = config
         self._own = own
-        self._asked: dict[str, set[Question]] = {}
-        """Of each schema, what the tasks ask that this peer has accepted."""
+        self._asked: set[bytes] = set()
+        """The ``question`` of every task that this peer has accepted."""
         self._recording = recording
         self._entropy = entropy
         self._split_seed = hashlib.sha256(b"susurrus held-out split\0" + split_seed).digest()
@@ -125,11 +131,7 @@ class LocalApplication:
         return Freshness.DETERMINISTIC if learner.deterministic else Freshness.FRESH
 
     def accepts(self, task: Task, submitter_key: bytes) -> str | None:
-        """The user's own limits; and whoever records takes part in nothing that it must not record.
-
-        Tasks come in the order in which they were adopted, also after a restart: the first question of a schema stays
-        the one that strangers may ask.
-        """
+        """The user's own limits; and whoever records takes part in nothing that it must not record."""
         if self._recording and not task.public_data:
             return "--audit records values, and it does not say public_data = true"
         limits = self._config.limits
@@ -145,15 +147,14 @@ class LocalApplication:
             return f"no data is bound to its schema: config.toml has no [data.{task.schema}]"
         if binding.classes and binding.classes != task.classes:
             return f"its classes are not those of config.toml's [data.{task.schema}]"
-        asked = self._asked.setdefault(task.schema, set())
-        question = binding.features or task.features, binding.target or task.target, task.classes
+        some, this = question(task, binding)
         known = limits.submitters != (ANYBODY,) or submitter == self._own
-        if asked and question not in asked and not known:
+        if some in self._asked and this not in self._asked and not known:
             return (
                 f"it asks other columns or classes of the schema '{task.schema}' than the first task did;"
                 " limits.submitters may name who shall ask what he likes"
             )
-        asked.add(question)
+        self._asked |= {some, this}
         return None
 
     def gate(self) -> str | None:
@@ -172,7 +173,16 @@ class LocalApplication:
         """A job for a thread: it gets entropy of its own."""
         return ContributionJob(self._learners[task.id], kind, checkpoint, SeededEntropy(self._entropy.token(32)))
 
-    # --- for the driver ---------------------------------------------------------------------------------------
+    # --- for the session --------------------------------------------------------------------------------------
+
+    def recall(self, uses: Iterable[bytes]) -> None:
+        """What was used up before a restart."""
+        self._asked |= {key for key in uses if key.startswith(b"question")}
+
+    def question(self, task: Task) -> tuple[bytes, ...]:
+        """What an accepted task has used up once anybody can see whether the records fit it."""
+        binding = self._config.data.get(task.schema)
+        return () if binding is None else question(task, binding)
 
     def contributed(self) -> None:
         """A contribution has left: it counts towards the allowance."""

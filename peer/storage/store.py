@@ -80,7 +80,7 @@ class Storage:
         await self._database.run(write, durable=True)
 
     async def remember_uses(self, keys: Sequence[bytes]) -> None:
-        """Durably, for ever, all or none: a deterministic contribution has answered each of ``keys``."""
+        """Durably, for ever, all or none: what a deterministic contribution has answered, or a schema's tasks ask."""
 
         def write(connection: sqlite3.Connection) -> None:
             rows = [(key,) for key in keys]

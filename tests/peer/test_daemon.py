@@ -8,6 +8,8 @@ import os
 import signal
 import socket
 import sqlite3
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from peer.observe.logs import LoopErrors
 from peer.storage import Storage
 from peer.transport.client import Client
 from peer.transport.server import Server
+from protocol.application import Freshness
 from protocol.base.errors import ConfigurationError, PrivacyRefusal
 from protocol.base.ids import RoundId
 from protocol.effects import PersistRound, Send
@@ -357,6 +360,26 @@ async def test_the_newest_task_is_the_one_that_came_last_also_after_a_restart(ho
         await storage.close()
         async with running(path) as peer:
             assert json.loads((await peer.get("/status", read_admin(path).token))[1])["task"] == name
+
+
+async def test_what_a_schemas_tasks_ask_outlives_the_task_that_asked_it_first(homes: Homes, tmp_path: Path) -> None:
+    path, key = homes.make("a"), SigningKey.from_seed(b"7" * 32)
+    (tmp_path / "toy.csv").write_text("a,b,y,z\n" + "0.5,-0.5,1,0\n0.25,0.5,0,1\n" * 5)
+    config = f'[data.toy]\npath = "{tmp_path / "toy.csv"}"\n'
+    first = make_task(model="logistic", target="y", classes=("0", "1"), dimension=3)
+    for task, agreed in ((first, True), (replace(first, name="other", target="z"), False)):
+        storage = await Storage.open(path / "state.db")
+        for held in await storage.load_tasks():
+            await storage.drop_task(held.task.id, held.task.encode())
+        encoding = task.encode()
+        await storage.save_task(encoding, key.public_bytes, key.sign(signed_bytes(encoding)))
+        await storage.close()
+        async with running(path, config) as peer:
+            freshness = partial(peer.daemon.application.freshness, task)
+            (entry,) = peer.daemon.driver.node.tasks.entries()
+            assert (entry.refused is None) is agreed
+            if agreed:
+                await until(lambda freshness=freshness: freshness() is not Freshness.NONE)
 
 
 async def test_the_network_is_found_again_without_seeds(homes: Homes) -> None:

@@ -75,9 +75,9 @@ async def test_a_task_that_was_dropped_is_forgotten(home: Home) -> None:
     await until(lambda: running.ups)
     board, forgotten = running.daemon.session.board, []
     running.daemon.application.forget = forgotten.append
-    board.data_problems[task.id], board.evaluations[task.id] = "unreadable", Evaluation(1, 0.5, 0.5)
+    board.tallies.refusals[task.id], board.evaluations[task.id] = "unreadable", Evaluation(1, 0.5, 0.5)
     board.observer.report(reports.TaskDropped(task))
-    assert (board.data_problems, board.evaluations, forgotten) == ({}, {}, [task.id])
+    assert (board.tallies.refusals, board.evaluations, forgotten) == ({}, {}, [task.id])
     assert await running.stop() == 0
 
 

@@ -168,6 +168,17 @@ def test_strangers_may_choose_columns_and_labels_once(tmp_path: Path, task: Task
     assert application.accepts(replace(others[0], schema="elsewhere"), KEY.public_bytes) is not None
 
 
+def test_what_was_asked_is_known_after_a_restart_whatever_task_is_held_then(tmp_path: Path, task: Task) -> None:
+    before, other = make(tmp_path, task, 10), asking(task, "other", target="other")
+    assert before.accepts(task, KEY.public_bytes) is None
+    after = make(tmp_path, task, 10)
+    after.recall([*before.question(task), b"model"])
+    assert after.accepts(other, KEY.public_bytes) is not None
+    assert after.accepts(asking(task, "again"), KEY.public_bytes) is None
+    assert after.accepts(replace(other, schema="elsewhere"), KEY.public_bytes) is not None
+    assert before.question(replace(task, schema="elsewhere")) == ()
+
+
 def test_the_user_and_those_whom_he_names_ask_what_they_like(tmp_path: Path, task: Task) -> None:
     own, stranger = SigningKey.from_seed(b"o" * 32), SigningKey.from_seed(b"s" * 32)
     other, third = asking(task, "other", target="other"), asking(task, "third", target="third")
