@@ -12,6 +12,7 @@ from protocol.base.entropy import Entropy
 from protocol.base.ids import PeerId
 from protocol.base.settings import Settings
 from protocol.identity.descriptor import Descriptor
+from protocol.wire.messages import Rumour
 
 MAX_PROBES = 64
 MAX_RELAYS = 256
@@ -35,6 +36,8 @@ class Probe:
     """Who was asked to ping the target; empty while only the direct message is under way."""
     heard: bool = False
     """The target has sent something since, be it not the answer."""
+    hearsay: Rumour | None = None
+    """What others say of the target, to be believed if it is silent."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,8 +3,10 @@
 Neighbours: ``machine`` tells it of silence and of rumours and sends what it asks for; ``view`` holds the verdicts,
 ``detector`` the timers, ``reach`` what this peer knows of its own.
 Invariants: a verdict goes to the view and to the bulletin together; silence alone does not make anybody suspect who
-could never be reached from here (see ``reach``).
+could never be reached from here (see ``reach``); what others say alone is no verdict on a peer that was just heard.
 """
+
+from dataclasses import replace
 
 from protocol.base.ids import PeerId
 from protocol.base.limits import MAX_INCARNATION_LEAD
@@ -15,7 +17,7 @@ from protocol.membership.bulletin import Bulletin
 from protocol.membership.detector import Detector, Probe
 from protocol.membership.reach import Contact, Reach
 from protocol.membership.view import Entry, Liveness, View
-from protocol.wire.messages import ProbeRequest, Rumour
+from protocol.wire.messages import Ping, ProbeRequest, Rumour
 
 HELPERS_DRAWN = 4
 """How many times as many as are asked are looked at, for those that are sure to be reached."""
@@ -31,28 +33,47 @@ class Judge:
         self._reach = reach
         self._helpers_asked = settings.indirect_probes
 
-    def told(self, rumour: Rumour, now: float) -> None:
-        """Somebody says something of another peer."""
+    def told(self, rumour: Rumour, now: float, *, by_itself: bool = False) -> list[Effect]:
+        """Somebody says something of a peer; ``by_itself``: that very peer."""
         entry = self._view.entry(rumour.peer)
         if entry is None or rumour.incarnation > max(entry.descriptor.incarnation, now) + MAX_INCARNATION_LEAD:
-            return
-        state = Liveness(rumour.state)
-        if state is Liveness.DEAD and now - entry.heard_at < self._detector.suspicion_s:
-            state = Liveness.SUSPECT  # one's own ears first: it gets its time to refute
-        if state is Liveness.SUSPECT and self._view.member(rumour.peer) is None:
-            return  # suspects live: to rise from the tombstones takes a descriptor
+            return []
+        state, member = Liveness(rumour.state), self._view.member(rumour.peer) is not None
+        heard_lately = member and now - entry.heard_at < self._detector.suspicion_s
+        if state is Liveness.DEAD and heard_lately:
+            state = Liveness.SUSPECT  # it gets its time to refute
+        if state is Liveness.SUSPECT and not member:
+            return []  # suspects live: to rise from the tombstones takes a descriptor
         if (rumour.incarnation, state) > (entry.incarnation, entry.state):
+            if heard_lately and not by_itself:
+                return self._ask(entry, replace(rumour, state=state), now)  # one's own ears first
             self._believe(entry, state, rumour.incarnation, now)
         elif rumour.incarnation < entry.incarnation and entry.state is Liveness.ALIVE:
             self._bulletin.announce(rumour.peer)
+        return []
+
+    def _ask(self, entry: Entry, rumour: Rumour, now: float) -> list[Effect]:
+        """Whether a peer is there is best known to itself: silence proves the rumour, any word of it refutes it."""
+        nonce = self._detector.begin(rumour.peer, [], now)
+        probe = self._detector.probe_of(rumour.peer)
+        if probe is not None:
+            probe.hearsay = rumour
+        return [] if nonce is None else [Send(entry.descriptor, Ping(nonce))]
 
     def silent(self, probe: Probe, now: float) -> tuple[list[Effect], bool]:
         """A probe was not answered: the first time others are asked, the second time the target becomes suspect.
 
         Returns what to send, and whether the target is suspect now.
         """
-        entry = self._view.member(probe.target)
-        if entry is None or entry.state is Liveness.SUSPECT:
+        entry, said = self._view.member(probe.target), probe.hearsay
+        if entry is None:
+            return [], False
+        if said is not None and (said.incarnation, said.state) > (entry.incarnation, entry.state):
+            self._detector.answered(probe.target, probe.nonce)
+            self._reach.missed(probe.target, now)
+            self._believe(entry, Liveness(said.state), said.incarnation, now)
+            return [], said.state == Liveness.SUSPECT
+        if entry.state is Liveness.SUSPECT:
             return [], False
         self._reach.missed(probe.target, now)
         if self._view.partial and not self._reach.ever(probe.target):

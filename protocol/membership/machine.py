@@ -207,7 +207,7 @@ class Membership:
         """A peer began an exchange: take in its half, answer with ours."""
         if self._gone:
             return []
-        self._take_rumours(message.rumours, now)
+        questions = self._take_rumours(message.rumours, now)
         # Chosen before the other half is taken in, so that nothing goes back to where it came from.
         # Whoever offers less than its budget knows few others: a joiner, who is told more.
         joiner = len(message.descriptors) < self._settings.gossip_descriptors
@@ -222,18 +222,18 @@ class Membership:
         self._take_descriptors(message.descriptors, sender.peer, told.exchangeable, now)
         if self._view.partial:
             self._bulletin.introduce(sender.peer)
-        return [Send(sender, reply)]
+        return [Send(sender, reply), *questions]
 
     def on_gossip_reply(self, sender: Descriptor, message: GossipReply, now: float) -> list[Effect]:
         """The other half of an exchange that this peer began, and the acknowledgement of its probe."""
         probe = self._detector.answered(sender.peer, message.nonce)
         if probe is not None and probe.in_turn:
             self._reach.exchanged(answered=True)
-        self._take_rumours(message.rumours, now)
+        questions = self._take_rumours(message.rumours, now)
         # The partner goes first: its view now points here (see ``view``).
         exchangeable = [sender.peer, *probe.exchangeable] if probe else []
         self._take_descriptors(message.descriptors, sender.peer, exchangeable, now)
-        return []
+        return questions
 
     def on_ping(self, sender: Descriptor, message: Ping, now: float) -> list[Effect]:
         """Somebody asks whether this peer is alive."""
@@ -250,6 +250,8 @@ class Membership:
             probe.heard = True
             if sender.peer != probe.target:
                 self._reach.vouched(probe.target, now)
+            else:
+                self._detector.answered(probe.target, probe.nonce)
             entry = self._view.entry(probe.target)
             if entry is not None:
                 entry.heard_at = now
@@ -272,8 +274,7 @@ class Membership:
 
     def on_leave(self, sender: Descriptor, message: Leave, now: float) -> list[Effect]:
         """A peer says goodbye."""
-        self._take_rumour(Rumour(sender.peer, message.incarnation, Liveness.LEFT), now)
-        return []
+        return self._judge.told(Rumour(sender.peer, message.incarnation, Liveness.LEFT), now, by_itself=True)
 
     def leave(self, now: float) -> list[Effect]:
         """Say goodbye to some peers, who tell the others; nothing is sent afterwards."""
@@ -394,19 +395,21 @@ class Membership:
             case _:
                 pass
 
-    def _take_rumours(self, rumours: Sequence[Rumour], now: float) -> None:
-        own, view = self._bulletin.own.peer, self._view
+    def _take_rumours(self, rumours: Sequence[Rumour], now: float) -> list[Effect]:
+        """Returns the questions that they lead to."""
+        own, view, questions = self._bulletin.own.peer, self._view, list[Effect]()
         for rumour in rumours[:MAX_RUMOURS]:
-            if rumour.peer == own or view.entry(rumour.peer) is not None:  # most are of nobody known here
-                self._take_rumour(rumour, now)
+            if rumour.state not in _RUMOURED:
+                continue
+            if rumour.peer == own:
+                self._hear_of_itself(rumour, now)
+            elif view.entry(rumour.peer) is not None:  # most are of nobody known here
+                questions += self._judge.told(rumour, now)
+        return questions
 
-    def _take_rumour(self, rumour: Rumour, now: float) -> None:
-        if rumour.state not in _RUMOURED:
-            return
+    def _hear_of_itself(self, rumour: Rumour, now: float) -> None:
         own = self._bulletin.own
-        if rumour.peer != own.peer:
-            self._judge.told(rumour, now)
-        elif rumour.incarnation < self.incarnation:
+        if rumour.incarnation < self.incarnation:
             self._bulletin.announce(rumour.peer)  # they have not seen the refutation
         # Twice what others believe: their clocks may be ahead, and what they believe must be refuted.
         elif rumour.incarnation <= max(own.incarnation, now) + 2 * MAX_INCARNATION_LEAD:

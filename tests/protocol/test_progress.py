@@ -14,6 +14,7 @@ from protocol.base.limits import MAX_BUDGET_S, MAX_ROUNDS_AT_ONCE
 from protocol.base.settings import WAN
 from protocol.effects import Effect, Send
 from protocol.events import MessageReceived, Stopping
+from protocol.membership import Liveness
 from protocol.training.task import Task
 from protocol.training.walks import Walks
 from protocol.wire import messages as m
@@ -227,6 +228,32 @@ def test_those_who_know_of_a_failed_root_revive_its_walk_before_anybody_misses_i
 
 def revivals(world: World) -> list[float]:
     return [when for when, _, r in world.reports if isinstance(r, reports.WalkStarted) and r.revived]
+
+
+def test_a_member_that_says_of_everybody_that_they_have_left_holds_nobody_up() -> None:
+    made = []
+    for lies in (False, True):
+        world, task = World(9, "rumours", recording=False), make_task(steps=100_000)
+        begin(world, task)
+        liar = world.peers[0]
+
+        def lie(world: World = world, liar: Peer = liar) -> None:
+            assert liar.node is not None
+            nodes = [p.node for p in world.peers if p.node is not None]
+            said = tuple(m.Rumour(n.peer, n.descriptor.incarnation, Liveness.LEFT) for n in nodes)
+            for peer in world.peers[1:]:
+                rumours = tuple(rumour for rumour in said if rumour.peer != peer.id)
+                event = MessageReceived(liar.node.descriptor, m.Gossip(1, (), rumours, (), ()))
+                world.handle(peer, event)
+            world.at(world.now + 0.25, lie)
+
+        world.run(5.0)  # they have heard of one another
+        if lies:
+            lie()
+        before = len(published(world))
+        world.run(10.0)
+        made.append(len(published(world)) - before)
+    assert made[1] >= 0.9 * made[0] > 0
 
 
 def test_two_walks_of_one_index_become_one() -> None:

@@ -15,6 +15,8 @@ from protocol.wire.messages import Gossip, GossipReply, Leave, Ping, Pong, Probe
 from tests.protocol.membership.world import START, Peer, World
 
 NOW = START
+LONG_AGO = NOW - LAN.suspicion_periods * LAN.gossip_period_s
+"""Whoever was heard then is believed gone at others' word."""
 
 
 class Bench:
@@ -28,7 +30,7 @@ class Bench:
         self.me = me
         self.machine = Membership(me.own, replace(LAN, view_capacity=capacity), me.entropy, self.world.verifier, NOW)
         for peer in self.others:
-            self.machine.heard(peer.own, NOW)
+            self.machine.heard(peer.own, LONG_AGO)
 
     def gossip(self, *rumours: Rumour, raw: tuple[bytes, ...] = (), by: int = 0, now: float = NOW) -> GossipReply:
         self.machine.heard(self.others[by].own, now)
@@ -263,7 +265,7 @@ def test_a_suspect_that_does_not_refute_dies_and_one_that_is_heard_lives(bench: 
 
 def test_words_of_an_earlier_incarnation_or_a_weaker_state_change_nothing(bench: Bench) -> None:
     peer = bench.others[3]
-    bench.machine.heard(bench.reborn(peer, 5), NOW)
+    bench.machine.heard(bench.reborn(peer, 5), LONG_AGO)
     for state in (Liveness.SUSPECT, Liveness.DEAD, Liveness.LEFT):
         bench.gossip(Rumour(peer.id, 4, state))
         assert bench.machine.state_of(peer.id) is Liveness.ALIVE
@@ -287,7 +289,7 @@ def test_nonsense_is_ignored(bench: Bench, incarnation: int, state: int) -> None
 def test_no_rumour_is_taken_that_is_further_ahead_than_its_peer_can_be(bench: Bench, base: int) -> None:
     """Ahead of the clock's seconds, from which peers start, or of where the peer is already (a clock was set back)."""
     peer, most = bench.others[3], max(base, int(NOW)) + MAX_INCARNATION_LEAD
-    bench.machine.heard(bench.reborn(peer, base), NOW)
+    bench.machine.heard(bench.reborn(peer, base), LONG_AGO)
     bench.gossip(Rumour(peer.id, most + 1, Liveness.LEFT))
     assert bench.machine.state_of(peer.id) is Liveness.ALIVE
     bench.gossip(Rumour(peer.id, most, Liveness.LEFT))
@@ -296,10 +298,58 @@ def test_no_rumour_is_taken_that_is_further_ahead_than_its_peer_can_be(bench: Be
     assert bench.machine.state_of(peer.id) is Liveness.ALIVE
 
 
-def test_who_was_heard_just_now_is_not_dead_at_a_word(bench: Bench) -> None:
+def doubted(bench: Bench, state: Liveness) -> tuple[Peer, Send]:
+    """A peer heard just now of which others say this, and what is sent besides the reply."""
     peer = bench.others[3]
-    bench.gossip(Rumour(peer.id, 1, Liveness.DEAD))
-    assert bench.machine.state_of(peer.id) is Liveness.SUSPECT
+    bench.machine.heard(peer.own, NOW)
+    said = Gossip(1, (), (Rumour(peer.id, 1, state),), (), ())
+    _, question = sent(bench.machine.on_gossip(bench.others[0].own, said, NOW, (), ()))
+    assert question.to == peer.own
+    assert isinstance(question.message, Ping)
+    return peer, question
+
+
+@pytest.mark.parametrize("state", [Liveness.SUSPECT, Liveness.DEAD, Liveness.LEFT])
+@pytest.mark.parametrize("how", ["silent", "undeliverable"])
+def test_who_was_heard_just_now_is_asked_itself_before_others_are_believed(
+    bench: Bench, state: Liveness, how: str
+) -> None:
+    peer, _ = doubted(bench, state)
+    assert bench.machine.state_of(peer.id) is Liveness.ALIVE
+    assert bench.gossip(by=1).rumours == ()
+    if how == "undeliverable":
+        bench.machine.send_failed(peer.id, NOW)
+    else:
+        tick_until(bench.machine, NOW + LAN.probe_timeout_s)
+    believed = Liveness.SUSPECT if state is Liveness.DEAD else state
+    assert bench.machine.state_of(peer.id) is believed
+    assert bench.gossip(by=1).rumours == (Rumour(peer.id, 1, believed),)
+
+
+@pytest.mark.parametrize("state", [Liveness.SUSPECT, Liveness.DEAD, Liveness.LEFT])
+@pytest.mark.parametrize("answer", ["pong", "anything"])
+def test_any_word_of_who_was_heard_just_now_refutes_what_others_say(bench: Bench, state: Liveness, answer: str) -> None:
+    peer, question = doubted(bench, state)
+    bench.machine.heard(peer.own, NOW + 0.1)
+    if answer == "pong":
+        bench.machine.on_pong(peer.own, Pong(question.message.nonce, peer.id), NOW + 0.1)  # type: ignore[union-attr]
+        bench.machine.greet_soon(peer.id)  # and nothing stands in the way of the next exchange
+        assert peer.own in [send.to for send in sent(bench.machine.tick(NOW + 0.1, (), ()))]
+        bench.machine.heard(peer.own, NOW + 0.2)
+    tick_until(bench.machine, NOW + LAN.probe_timeout_s)
+    assert bench.machine.state_of(peer.id) is Liveness.ALIVE
+    assert bench.gossip(by=1).rumours == ()
+
+
+def test_what_is_said_during_an_exchange_is_believed_if_that_is_not_answered(bench: Bench) -> None:
+    target = begin_probe(bench).to
+    bench.machine.heard(target, NOW)
+    bench.machine._detector._probes[target.peer].heard = False
+    by = bench_index(bench, target.peer)
+    bench.gossip(Rumour(target.peer, 1, Liveness.LEFT), by=by)
+    assert bench.machine.state_of(target.peer) is Liveness.ALIVE
+    tick_until(bench.machine, NOW + LAN.probe_timeout_s)
+    assert bench.machine.state_of(target.peer) is Liveness.LEFT
 
 
 def test_a_higher_incarnation_overrides_everything_and_an_old_descriptor_nothing(bench: Bench) -> None:
@@ -353,7 +403,7 @@ def test_whatever_others_believe_of_a_peer_it_refutes_in_spite_of_clocks(bench: 
     theirs = NOW + 2 * CLOCK_TOLERANCE_S
     other, liar = bench.others[:2]
     believer = Membership(other.own, LAN, other.entropy, bench.world.verifier, theirs)
-    believer.heard(bench.me.own, theirs)
+    believer.heard(bench.me.own, theirs - (NOW - LONG_AGO))
     rumour = Rumour(bench.me.id, int(max(base, theirs)) + MAX_INCARNATION_LEAD, Liveness.LEFT)
     believer.on_gossip(liar.own, Gossip(1, (), (rumour,), (), ()), theirs, (), ())
     assert believer.state_of(bench.me.id) is Liveness.LEFT
@@ -511,6 +561,7 @@ def bench_index(bench: Bench, *without: PeerId) -> int:
 
 def test_a_goodbye_is_believed_of_its_sender(bench: Bench) -> None:
     leaver = bench.others[2]
+    bench.machine.heard(leaver.own, NOW)
     assert bench.machine.on_leave(leaver.own, Leave(1), NOW) == []
     assert bench.machine.state_of(leaver.id) is Liveness.LEFT
     assert bench.gossip().rumours == (Rumour(leaver.id, 1, Liveness.LEFT),)
