@@ -14,7 +14,7 @@ from typing import Any
 from peer.transport.addresses import parse_address
 from protocol.base.errors import ConfigurationError
 from protocol.base.ids import ID_BYTES
-from protocol.base.limits import MAX_ADDRESSES, MAX_COHORT, MAX_COLLUSION_THRESHOLD
+from protocol.base.limits import MAX_ADDRESSES, MAX_COHORT, MAX_COLLUSION_THRESHOLD, MAX_FEATURES
 from protocol.base.settings import PRESETS, Settings
 
 Check = Callable[[Any], Any]
@@ -258,8 +258,8 @@ DATA_KEYS: Mapping[str, Key] = {
     "path": Key(text, str),
     "format": Key(choice(*DATA_FORMATS), str),
     "target": Key(text, str),
-    "features": Key(text_list(text, 100_000), list),
-    "classes": Key(text_list(text, 100_000), list),
+    "features": Key(text_list(text, MAX_FEATURES), list),
+    "classes": Key(text_list(text, MAX_FEATURES), list),
 }
 """Keys of every ``[data.SCHEMA]``."""
 

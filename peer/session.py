@@ -225,7 +225,7 @@ class Session:
         house = self._house
         signing = house.home.signing_key
         signed = SignedTask(task, signing.public_bytes, signing.sign(signed_bytes(task.encode())))
-        parameters = model_for(task, house.config.models).initial(task.standard_seed)
+        parameters = model_for(task, house.config.models).initial(task.initial_seed)
         self.driver.post(TaskIntroduced(signed, initial_state(task, parameters)))
 
     # --- beside the node --------------------------------------------------------------------------------------

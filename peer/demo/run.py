@@ -161,7 +161,7 @@ class Demo:
             steps=steps,
             walks=options.walks,
             public_data=True,
-            standard_seed=self.seed,
+            initial_seed=self.seed,
         )
 
     async def _start(self, cluster: Cluster, task_file: Path) -> None:

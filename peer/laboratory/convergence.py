@@ -177,7 +177,7 @@ def _read(parameters: Mapping[str, Any], place: str, seed: int, problems: list[s
     task, read = scenario.plain_task(), Scenario(100, 1.0, scenario.plain_task())
     try:
         initial = number(split, "initial parameters") % 2**31
-        task = task_for_dataset(dataset, standard_seed=initial, **settings)
+        task = task_for_dataset(dataset, initial_seed=initial, **settings)
     except ConfigurationError as error:
         problems += [f"{place}: {problem}" for problem in error.problems]
     if not problems:
@@ -235,7 +235,7 @@ def _one_record(plan: _Plan, records: Records, seed: int) -> list[Point]:
 def _simulated(plan: _Plan, records: Records, shards: list[NDArray[np.int64]], seed: int) -> list[Point]:
     """Real nodes with real models and exact sums; only cryptography is modelled."""
     task, judge = plan.task, Judge(plan.task, records)
-    first = model_for(task).initial(task.standard_seed)
+    first = model_for(task).initial(task.initial_seed)
     run = prepare(plan.world, seed, Shards(task, records, shards), execution=Exact(), parameters=first)
     curve = Curve(judge, plan.every, run.measures.begin)
     run.world.observers.append(curve)

@@ -48,7 +48,7 @@ def train_centralised(
     """
     model = model_for(task, own_models)
     z, targets = prepare(task, X, y)
-    first = np.frombuffer(state.initial_state(task, model.initial(task.standard_seed)), dtype=state.F32).copy()
+    first = np.frombuffer(state.initial_state(task, model.initial(task.initial_seed)), dtype=state.F32).copy()
     if task.statistics_rounds:
         wide = z.astype(np.float64)
         first[-2 * z.shape[1] :] = np.concatenate([wide.mean(axis=0), np.square(wide).mean(axis=0)])

@@ -14,7 +14,7 @@ from peer.learning.datasets import DATASETS, Dataset, Schema, schema
 from peer.learning.models import make_model
 from peer.toml import parsed
 from protocol.base.errors import ConfigurationError
-from protocol.base.limits import MAX_TASK
+from protocol.base.limits import MAX_FEATURES, MAX_TASK
 from protocol.training.task import Scalar, Task
 
 STATISTICS_ROUNDS = 5
@@ -108,7 +108,7 @@ def task_for_dataset(
     walks: int = 1,
     minimum_cohort: int | None = None,
     public_data: bool = True,
-    standard_seed: int = 0,
+    initial_seed: int = 0,
     **overrides: Any,
 ) -> Task:
     """A task with hyper-parameters that suit the data: a packaged data set's name, or any schema.
@@ -144,7 +144,7 @@ def task_for_dataset(
         cohort=cohort,
         modulus_bits=modulus_bits,
         walks=walks,
-        standard_seed=standard_seed,
+        initial_seed=initial_seed,
         **settings,
     )
     problems += validation_problems(task)
@@ -242,7 +242,7 @@ class _Reader:
             statistics_rounds=self._statistics_rounds(tables["data"]),
             dimension=dimension,
             minimum_cohort=int(aggregation.pop("minimum_cohort") or aggregation["collusion_threshold"] + 1),
-            standard_seed=int(training.pop("seed")),
+            initial_seed=int(training.pop("seed")),
             **aggregation,
             **training,
         )
@@ -331,7 +331,7 @@ class _Reader:
         return Schema(name, features, target, classes, ranges, target_range)
 
     def _features(self, value: Any) -> tuple[str, ...]:
-        if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 100_000:
+        if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_FEATURES:
             return tuple(f"f{i}" for i in range(1, value + 1))
         if isinstance(value, list) and value and all(isinstance(v, str) and v for v in value):
             if len(set(value)) < len(value):

@@ -37,7 +37,7 @@ def task_to_toml(task: Task) -> str:
             "batch_per_peer": task.batch_per_peer,
             "steps": task.steps,
             "loss_bound": task.loss_bound,
-            "seed": task.standard_seed,
+            "seed": task.initial_seed,
         },
         "aggregation": {
             "collusion_threshold": task.collusion_threshold,

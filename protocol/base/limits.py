@@ -34,6 +34,12 @@ MAX_HEADS = 64
 """Task heads (task, walk, age) in one gossip message."""
 MAX_TASKS = 64
 MAX_TASK = 64 * 2**10
+MAX_NAME = 100
+"""Characters of a task's name, and of its model's."""
+MAX_FEATURES = 100_000
+MAX_BATCH = 1_000_000
+MAX_STEPS = 100_000_000
+MAX_STATISTICS_ROUNDS = 1000
 MAX_WORK = 100_000_000_000
 """Records of one contribution times parameters: about a minute of one processor, where no model does more with each."""
 MAX_MODELS = 16 * MAX_BODY

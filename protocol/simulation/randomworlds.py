@@ -131,7 +131,7 @@ def _task(draw: SeededEntropy, size: int, threshold: int) -> Task:
         steps=(1, 1, 1, 1, 1, 1, 2, 3)[draw.below(8)], collusion_threshold=threshold, minimum_cohort=minimum,
         branching=1 + draw.below(3), cohort=(1000, size, minimum + draw.below(size - minimum + 1))[draw.below(3)],
         modulus_bits=(16, 32, 64)[draw.below(3)], clip=1.0, loss_bound=10.0, walks=1 + (draw.below(5) == 0),
-        standard_seed=0,
+        initial_seed=0,
     )  # fmt: skip
     task.validate()
     return task

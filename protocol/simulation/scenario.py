@@ -62,7 +62,7 @@ def plain_task(**changes: Any) -> Task:
         ranges=((-1.0, 1.0),) * features, target_range=(0.0, 0.0), statistics_rounds=0, dimension=650,
         learning_rate=0.5, learning_rate_decay=0.0, momentum=0.0, weight_decay=0.0, batch_per_peer=32,
         steps=100_000, collusion_threshold=3, minimum_cohort=4, branching=2, cohort=16, modulus_bits=32, clip=1.0,
-        loss_bound=10.0, walks=1, standard_seed=0,
+        loss_bound=10.0, walks=1, initial_seed=0,
     )  # fmt: skip
     if "collusion_threshold" in changes and "minimum_cohort" not in changes:
         changes["minimum_cohort"] = changes["collusion_threshold"] + 1

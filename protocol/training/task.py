@@ -18,13 +18,19 @@ import msgpack
 from protocol.base.errors import ConfigurationError, Refusal, Refused
 from protocol.base.ids import TaskId
 from protocol.base.limits import (
+    MAX_BATCH,
     MAX_BODY,
     MAX_BRANCHING,
     MAX_BULK,
     MAX_COHORT,
     MAX_COLLUSION_THRESHOLD,
     MAX_COORDINATES,
+    MAX_DEPTH,
+    MAX_FEATURES,
+    MAX_NAME,
     MAX_SEEDS_PER_HOP,
+    MAX_STATISTICS_ROUNDS,
+    MAX_STEPS,
     MAX_TASK,
     MAX_WALKS,
     MAX_WORK,
@@ -106,7 +112,7 @@ class Task:
     loss_bound: float
     """Upper bound at which a record's reported loss is cut off."""
     walks: int
-    standard_seed: int
+    initial_seed: int
     """Seed of the initial parameters."""
 
     def __hash__(self) -> int:
@@ -143,11 +149,9 @@ class Task:
                 problems.append(sentence)
 
         s = self.collusion_threshold
-        need(0 < len(self.name) <= 100 and is_printable(self.name), "task.name must have 1 to 100 printable characters")
-        need(
-            0 < len(self.model) <= 100 and is_printable(self.model),
-            "task.model must have 1 to 100 printable characters",
-        )
+        for key, given in (("task.name", self.name), ("task.model", self.model)):
+            good = 0 < len(given) <= MAX_NAME and is_printable(given)
+            need(good, f"{key} must have 1 to {MAX_NAME} printable characters")
         need(is_printable(self.schema), "data.schema must have printable characters alone")
         need(is_printable(self.target), "data.target must have printable characters alone")
         need(all(map(is_printable, self.classes)), "data.classes must have printable characters alone")
@@ -169,6 +173,10 @@ class Task:
             f"aggregation.branching must be 1 to {MAX_BRANCHING}, not {self.branching}",
         )
         need(
+            self.branching != 1 or self.minimum_cohort <= MAX_DEPTH + 1,
+            f"aggregation.branching = 1 makes chains of at most {MAX_DEPTH + 1} peers, fewer than minimum_cohort",
+        )
+        need(
             self.modulus_bits in (16, 32, 64), f"aggregation.modulus_bits must be 16, 32 or 64, not {self.modulus_bits}"
         )
         need(_bound(self.clip), "aggregation.clip must be a positive number, neither tiny nor huge")
@@ -180,17 +188,20 @@ class Task:
         )
         need(_finite(self.momentum) and 0 <= self.momentum < 1, "training.momentum must be in [0, 1)")
         need(_finite(self.weight_decay) and self.weight_decay >= 0, "training.weight_decay must not be negative")
-        need(1 <= self.batch_per_peer <= 1_000_000, "training.batch_per_peer must be 1 to 1000000")
+        need(1 <= self.batch_per_peer <= MAX_BATCH, f"training.batch_per_peer must be 1 to {MAX_BATCH}")
         need(
             self.batch_per_peer * self.dimension <= MAX_WORK,
             f"training.batch_per_peer times the model's parameters must be at most {MAX_WORK}",
         )
-        need(1 <= self.steps <= 100_000_000, "training.steps must be 1 to 100000000")
-        need(0 <= self.statistics_rounds <= 1000, "data.statistics_rounds must be 0 to 1000")
+        need(1 <= self.steps <= MAX_STEPS, f"training.steps must be 1 to {MAX_STEPS}")
+        need(
+            0 <= self.statistics_rounds <= MAX_STATISTICS_ROUNDS,
+            f"data.statistics_rounds must be 0 to {MAX_STATISTICS_ROUNDS}",
+        )
         need(1 <= self.walks <= MAX_WALKS, f"aggregation.walks must be 1 to {MAX_WALKS}, not {self.walks}")
         most = MAX_COORDINATES - _EXTRA_COORDINATES
         need(1 <= self.dimension <= most, f"the model must have 1 to {most} parameters")
-        need(0 < len(self.features) <= 100_000, "data.features must name at least one feature")
+        need(0 < len(self.features) <= MAX_FEATURES, f"data.features must name 1 to {MAX_FEATURES} features")
         need(len(self.ranges) == len(self.features), "data.ranges must give one (low, high) for every feature")
         need(
             all(is_span(a, b) for a, b in self.ranges),

@@ -213,11 +213,11 @@ def test_an_unknown_task_is_declined_and_asked_for() -> None:
 def test_too_many_tasks_of_ones_own_are_refused_like_anybodys() -> None:
     desk = Desk()
     for i in range(MAX_TASKS):
-        desk.introduce(make_task(standard_seed=i))
+        desk.introduce(make_task(initial_seed=i))
     refused = reports.MessageRefused(
         desk.node.peer, "introduced task", Refusal.BUSY, "64 tasks are held, and no peer holds more"
     )
-    assert desk.introduce(make_task(standard_seed=MAX_TASKS)) == [Report(refused)]
+    assert desk.introduce(make_task(initial_seed=MAX_TASKS)) == [Report(refused)]
     assert len(desk.node.tasks.entries()) == MAX_TASKS
 
 
@@ -490,7 +490,7 @@ def test_a_peer_that_was_driven_far_up_is_found_again_after_a_restart() -> None:
 
 def test_a_user_who_has_come_to_refuse_all_that_is_stored_can_still_start() -> None:
     desk = Desk()
-    stored = tuple(desk.signed(make_task(standard_seed=i)) for i in range(MAX_TASKS))
+    stored = tuple(desk.signed(make_task(initial_seed=i)) for i in range(MAX_TASKS))
     desk.world.peers[0].application.refusal = "no more"
     desk.start(Restored(4, stored))
     assert len(desk.node.tasks.entries()) == MAX_FOREIGN_TASKS

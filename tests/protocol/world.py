@@ -64,7 +64,7 @@ def make_task(**changes: Any) -> Task:
         classes=("0", "1"), ranges=((-1.0, 1.0), (-1.0, 1.0)), target_range=(0.0, 0.0), statistics_rounds=0,
         dimension=3, learning_rate=0.5, learning_rate_decay=0.0, momentum=0.0, weight_decay=0.0, batch_per_peer=8,
         steps=20, collusion_threshold=3, minimum_cohort=4, branching=2, cohort=1000, modulus_bits=32, clip=1.0,
-        loss_bound=10.0, walks=1, standard_seed=0,
+        loss_bound=10.0, walks=1, initial_seed=0,
     )  # fmt: skip
     task = replace(task, **changes)
     task.validate()

@@ -105,7 +105,7 @@ async def test_a_history_that_is_longer_than_peers_remember_is_whole(
 async def test_accuracy_is_of_every_peer_that_has_a_model(tmp_path: Path, data: Dataset, task: Task) -> None:
     cluster = Answers(tmp_path, task, 3)
     model = model_for(task, {})
-    parameters = model.initial(task.standard_seed)
+    parameters = model.initial(task.initial_seed)
     for i in (0, 2):
         cluster.answers[i, "/model"] = initial_state(task, parameters)
         cluster.members[i].status = {"age": 0}

@@ -76,7 +76,7 @@ def test_averaged_contributions_come_close(name: str, peers: int, spec: str) -> 
         for i, rows in enumerate(partition(y, peers, spec, rng))
     ]
     sources = [SeededEntropy(f"peer {i}") for i in range(peers)]
-    now = Checkpoint(task.id, 0, state.initial_state(task, model.initial(task.standard_seed)))
+    now = Checkpoint(task.id, 0, state.initial_state(task, model.initial(task.initial_seed)))
     while now.age < task.last_age:
         kind = task.kind_at(now.age)
         params, statistics = state.parameters(task, now), state.statistics(task, now)

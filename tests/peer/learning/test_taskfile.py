@@ -59,7 +59,7 @@ def test_defaults(write) -> None:
     assert (task.collusion_threshold, task.minimum_cohort, task.branching, task.cohort) == (3, 4, 2, 1000)
     assert (task.modulus_bits, task.clip, task.loss_bound, task.walks) == (32, 1.0, 10.0, 1)
     assert (task.learning_rate, task.learning_rate_decay, task.momentum, task.weight_decay) == (0.5, 0, 0, 0)
-    assert (task.batch_per_peer, task.steps, task.statistics_rounds, task.standard_seed) == (32, 300, 0, 0)
+    assert (task.batch_per_peer, task.steps, task.statistics_rounds, task.initial_seed) == (32, 300, 0, 0)
     assert tasks.decode(task.encode()) == task
 
 
@@ -101,7 +101,7 @@ def test_everything_spelled_out(write) -> None:
     assert task.dimension == 2 * 7 + 7 + 7 + 1
     assert (task.features, task.target, task.classes) == (("area", "rooms"), "price", ())
     assert (task.ranges, task.target_range) == (((0.0, 1000.0), (1.0, 20.0)), (0.0, 1e6))
-    assert (task.statistics_rounds, task.momentum, task.standard_seed, task.minimum_cohort) == (5, 0.9, 4, 5)
+    assert (task.statistics_rounds, task.momentum, task.initial_seed, task.minimum_cohort) == (5, 0.9, 4, 5)
     assert tasks.decode(task.encode()) == task
 
 

@@ -14,7 +14,7 @@ from tests.protocol.world import make_task
 TASKS: dict[str, Task] = {
     "of a packaged data set": task_for_dataset(
         load_dataset("digits"), collusion_threshold=2, branching=3, cohort=9, modulus_bits=16, steps=7, walks=2,
-        public_data=True, standard_seed=5,
+        public_data=True, initial_seed=5,
     ),
     "of data of one's own": make_task(
         model="softmax", dimension=6, hyper=(), target="a \"target\" with 'quotes'", features=("x\\y", "ü, [z]"),

@@ -134,7 +134,7 @@ def test_a_task_signed_for_something_else() -> None:
 def test_tasks_are_bounded() -> None:
     c = catalogue()
     for i in range(MAX_TASKS):
-        c.adopt(signed(make_task(standard_seed=i + 1), OWN), NOW)
+        c.adopt(signed(make_task(initial_seed=i + 1), OWN), NOW)
     with pytest.raises(Refused) as full:
         c.adopt(signed(TASK, OWN), NOW)
     assert full.value.reason is Refusal.BUSY
@@ -154,8 +154,8 @@ def test_tasks_that_the_user_refuses_do_not_keep_out_those_he_agrees_to() -> Non
     application.refusal = "no"
     c = catalogue(application)
     for i in range(MAX_FOREIGN_TASKS):
-        c.adopt(signed(make_task(standard_seed=i + 1), 1 + i // MAX_TASKS_OF_ONE), NOW)
-    more = make_task(standard_seed=1000)
+        c.adopt(signed(make_task(initial_seed=i + 1), 1 + i // MAX_TASKS_OF_ONE), NOW)
+    more = make_task(initial_seed=1000)
     assert said(c.hear_of(ONE, (more.id,), NOW, {})) == [TaskRequest((more.id,))]
     with pytest.raises(Refused) as full:
         c.on_task_reply(ONE, reply(more), NOW)
