@@ -193,6 +193,10 @@ class Deployment:
         logs = "\n".join(f"--- {peer}\n{peer.log()[-1500:]}" for peer in left)
         raise AssertionError(f"not within {patience_s:.0f} s: {what}\n{logs}")
 
+    def figures(self, peer: Container) -> dict[str, float]:
+        """A peer's metrics, as soon as the question comes through: links lose packets, and machines are busy."""
+        return dict(self.until(peer.metrics, f"{peer} answers"))
+
     def root(self, among: Iterable[Container]) -> Container | None:
         """A peer whose status says that it is the root of a round."""
         return next((peer for peer in among if peer.status().get("is_root")), None)

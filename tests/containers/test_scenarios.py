@@ -28,7 +28,7 @@ def test_ten_peers_from_nothing_to_the_target(deployment: Deployment) -> None:
     peers = deployment.scale(10)
     deployment.until(lambda: accuracy_on_test_records(peers[0]) >= TARGET, f"test accuracy {TARGET}", 200.0)
     print(f"target reached {time.monotonic() - begun:.0f} s after the start")
-    resident = [peer.metrics()["process_resident_memory_bytes"] / 1e6 for peer in peers]
+    resident = [deployment.figures(peer)["process_resident_memory_bytes"] / 1e6 for peer in peers]
     print(f"resident memory, MB: {max(resident):.0f} at most")
     assert max(resident) < 110
     deployment.until(
@@ -109,10 +109,10 @@ def test_slow_lossy_and_distant_links(deployment: Deployment) -> None:
         )
         proxy.target = (distant.address, 7390)
         deployment.until(lambda: distant.metrics().get("contributions", 0) >= 5, "the distant peer contributes")
-        before = {peer.id: peer.metrics()["contributions"] for peer in peers}
+        before = {peer.id: deployment.figures(peer)["contributions"] for peer in peers}
         deployment.goes_on([*peers, distant], 20)
         for peer in peers[:2]:
-            assert peer.metrics()["contributions"] > before[peer.id]
+            assert deployment.figures(peer)["contributions"] > before[peer.id]
             assert dropped(peer) > 20
         assert proxy.carried > 100_000
         distant.do("stop")
@@ -185,7 +185,7 @@ def test_two_networks_on_one_docker_network_do_not_mix(deployment: Deployment, e
         theirs, ours = other.scale(4), deployment.peers()
         # the name "peer" resolves to all nine
         other.until(lambda: all(peer.metrics().get("members_alive") == 4 for peer in theirs), "four and no more")
-        assert {peer.metrics()["members_alive"] for peer in ours} == {5}
+        assert {deployment.figures(peer)["members_alive"] for peer in ours} == {5}
         deployment.goes_on(ours)
         other.goes_on(theirs)
         assert {peer.status()["network"] for peer in theirs}.isdisjoint({peer.status()["network"] for peer in ours})
