@@ -13,7 +13,7 @@ from protocol.aggregation.machine import RoundMachine
 from protocol.aggregation.ports import Ports
 from protocol.aggregation.shape import planned_cohort
 from protocol.base.errors import Refusal, Refused
-from protocol.base.ids import NetworkId, PeerId
+from protocol.base.ids import NetworkId, PeerId, RoundId
 from protocol.effects import Effect, PersistIdentity, Report, Send
 from protocol.events import (
     AddressesChanged,
@@ -217,11 +217,19 @@ class Node:
             )
         if offer.age >= entry.task.last_age or offer.walk >= entry.task.walks:
             raise Refused(Refusal.MALFORMED, "offer outside its task")
-        root = sender if offer.depth == 1 else None
-        entry.walks.round_begun(offer.walk, offer.lineage, offer.age, root, now)
         newest = entry.walks.newest
         held = newest.checkpoint if newest is not None and newest.digest == offer.digest else None
-        return self.rounds.on_offer(sender, offer, entry.task, held, entry.refused is None, now)
+        effects = self.rounds.on_offer(sender, offer, entry.task, held, entry.refused is None, now)
+        return effects + self._shown(offer.round, now)
+
+    def _shown(self, round_id: RoundId, now: float) -> list[Effect]:
+        """The model of a round that this peer has entered is here, and so what its offer says of a walk is true."""
+        model = self.rounds.held(round_id)
+        entry = self.tasks.get(model.checkpoint.task) if model is not None else None
+        if model is None or entry is None:
+            return []
+        entry.walks.round_begun(model.walk, model.lineage, model.checkpoint.age, self.rounds.root_of(round_id), now)
+        return entry.walks.offer_model(model, now)
 
     def _walk(self, sender: Descriptor, message: m.Walk, now: float) -> list[Effect]:
         entry = self.tasks.get(message.checkpoint.task)
@@ -245,11 +253,7 @@ class Node:
         match done:
             case RoundWork():
                 effects = self.rounds.on_work_done(done, result, now)
-                model = self.rounds.held(done.round) if done.step == "identify" else None
-                entry = self.tasks.get(model.checkpoint.task) if model is not None else None
-                if model is not None and entry is not None:
-                    effects += entry.walks.offer_model(model, now)
-                return effects
+                return effects + self._shown(done.round, now) if done.step == "identify" else effects
             case WalkWork():
                 entry = self.tasks.get(done.task)
                 if entry is None:  # it has gone for another task

@@ -8,7 +8,7 @@ machine where to go on.
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from protocol.base.ids import Lineage, RoundId, TaskId
+from protocol.base.ids import NO_LINEAGE, Digest, Lineage, RoundId, TaskId
 
 
 class Job(Protocol):
@@ -55,8 +55,12 @@ class ModelWork:
 
     task: TaskId
     step: ModelStep
-    walk: int
-    lineage: Lineage
+    walk: int = 0
+    lineage: Lineage = NO_LINEAGE
+    announced: Digest | None = None
+    """What was asked for."""
+    seen: float = 0.0
+    """When its walk was last seen to make progress, as its head said."""
 
 
 Purpose = RoundWork | WalkWork | ModelWork

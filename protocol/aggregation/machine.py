@@ -329,6 +329,11 @@ class RoundMachine:
         state = self._rounds.get(round_id)
         return None if state is None or state.checkpoint is None else state.model
 
+    def root_of(self, round_id: RoundId) -> Descriptor | None:
+        """Whoever has begun a round under way, if this peer was invited by it."""
+        state = self._rounds[round_id]
+        return state.parent if state.depth == 1 else None
+
     # --- time -------------------------------------------------------------------------------------------------
 
     def tick(self, now: float) -> list[Effect]:

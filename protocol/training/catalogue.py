@@ -10,13 +10,13 @@ nothing is taken that was not asked for; what is sent for the asking is bounded,
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from protocol import reports
 from protocol.application import Application, Freshness
 from protocol.base.entropy import Entropy
 from protocol.base.errors import Refusal, Refused
-from protocol.base.ids import NO_LINEAGE, Digest, Lineage, PeerId, TaskId
+from protocol.base.ids import NO_LINEAGE, Digest, PeerId, TaskId
 from protocol.base.limits import MAX_ANSWERS, MAX_ANSWERS_TO_ONE, MAX_HEADS, MAX_INLINE_STATE, MAX_MODELS, MAX_TASKS
 from protocol.base.settings import Settings
 from protocol.effects import DropTask, Effect, Report, SaveTask, Send, Work
@@ -59,8 +59,8 @@ class Entry:
     walks: Walks
     since: float
     """When it came, or this peer was started."""
-    asked: tuple[PeerId, Head] | None = None
-    """Whom this peer has asked for a newer model, and what was announced."""
+    asked: tuple[PeerId, ModelWork] | None = None
+    """Whom this peer has asked for a newer model, and what is to be done with the answer."""
     restoring: int | None = None
     """The age of the model of before a restart, which is yet to be checked and hashed."""
     introduced: Checkpoint | None = None
@@ -288,16 +288,17 @@ class Catalogue:
                 raise Refused(Refusal.MALFORMED, "head outside its task")
 
     def hear_head(self, sender: Descriptor, head: Head, now: float) -> list[Effect]:
-        """A peer announces its newest model: follow the walk, ask for the model if it is newer."""
+        """A peer announces its newest model: a rumour, until that model is here; ask for it if it is newer."""
         entry = self._entries.get(head.task)
         if entry is None:
             return []
         task = entry.task
-        entry.walks.heard(head.walk, head.lineage, head.age, now - head.heard_ago_s)
+        seen = now - head.heard_ago_s
+        entry.walks.rumoured(head.walk, head.lineage, head.age, seen)
         patience = ASK_AGAIN_S + 2 * state_bytes(task) / self._settings.link_bytes_per_s
-        if not entry.walks.wants(head, now, patience):
+        if not entry.walks.wants(head, sender.peer, now, patience):
             return []
-        entry.asked = (sender.peer, head)
+        entry.asked = (sender.peer, ModelWork(task.id, "pulled", head.walk, head.lineage, head.digest, seen))
         newest = entry.walks.newest
         age = 0 if newest is None else newest.checkpoint.age + 1
         return [Send(sender, ModelRequest(task.id, age))]
@@ -321,10 +322,10 @@ class Catalogue:
             raise Refused(Refusal.NOT_EXPECTED, "model")
         if checkpoint.age > entry.task.last_age:
             raise Refused(Refusal.MALFORMED, "model older than its task allows")
-        head = entry.asked[1]
+        _, purpose = entry.asked
         entry.asked = None
         entry.walks.answered()
-        return [identify(entry.task, "pulled", checkpoint, head.walk, head.lineage)]
+        return [Work(purpose, Identify(entry.task, checkpoint))]
 
     def identified(self, done: ModelWork, result: tuple[Checkpoint, Digest], now: float) -> list[Effect]:
         """A model from outside has been checked and hashed."""
@@ -342,6 +343,9 @@ class Catalogue:
                 entry.walks.restore(model)
                 return []
             case "pulled":
+                if digest != done.announced and entry.task.walks > 1:  # a later one, maybe of another walk
+                    model = replace(model, lineage=NO_LINEAGE)
+                entry.walks.heard(model.walk, model.lineage, checkpoint.age, done.seen)
                 return entry.walks.offer_model(model, now)
 
     def not_restored(self, task: TaskId) -> list[Effect]:
@@ -358,8 +362,6 @@ def _models_bytes(task: Task) -> int:
     return 2 * state_bytes(task)
 
 
-def identify(
-    task: Task, step: ModelStep, checkpoint: Checkpoint, walk: int = 0, lineage: Lineage = NO_LINEAGE
-) -> Effect:
-    """Work that checks and hashes a model; its result goes to ``Catalogue.identified``."""
-    return Work(ModelWork(task.id, step, walk, lineage), Identify(task, checkpoint))
+def identify(task: Task, step: ModelStep, checkpoint: Checkpoint) -> Effect:
+    """Work that checks and hashes a model of no known walk; its result goes to ``Catalogue.identified``."""
+    return Work(ModelWork(task.id, step), Identify(task, checkpoint))

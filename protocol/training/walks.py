@@ -2,8 +2,8 @@
 
 Neighbours: ``node`` starts a round for every walk in ``take_ready`` and reports its outcome back; ``update`` merges.
 Invariants: a walk is named by its index (0..W-1) and its lineage (drawn when it was started or revived).  Of two copies
-of one index the one behind dies out, so lost acknowledgements and eager revivals do not multiply walks.  Ages only
-grow; a model is replaced only by a newer one.
+of one index the one behind dies out, so lost acknowledgements and eager revivals do not multiply walks; none dies out
+for a copy whose model this peer has not seen.  Ages only grow; a model is replaced only by a newer one.
 
 A walk is lost with the peer that holds it.  Everybody misses it in the end, and some one revives it; the few who know
 who held it (whoever handed it over, and those invited by it) look after that peer, and need not wait so long.
@@ -28,6 +28,8 @@ SLOW_STEP = 4.0
 """A step that seems to take longer than this many usual ones counts as this many, and its root is looked after."""
 LONGEST_PAUSE_S = 600.0
 """At most between two attempts to find somebody for a walk that nobody takes: each sends its model to everybody."""
+PASSED_OVER = 10
+"""Whoever announces a model and does not send it is not asked for so many times as long as it was waited for."""
 LINEAGE_STEP = 1 << 48
 """A revived walk's lineage is above that of the lost one by up to so much."""
 
@@ -37,12 +39,14 @@ Companions = Callable[[Container[PeerId]], list[Descriptor]]
 
 @dataclass(slots=True)
 class Trace:
-    """What this peer knows of one walk index."""
+    """What this peer knows of one walk index: of models that it has seen, but for ``rumoured``."""
 
     lineage: Lineage
     age: int
     heard: float
     """When it was last known to make progress."""
+    rumoured: float = float("-inf")
+    """When it last did so at others' word."""
     interval: float = 0.0
     """Smoothed seconds per step."""
     revive_at: float | None = None
@@ -96,7 +100,11 @@ class Walks:
         self._held: list[Held] = []
         self._handing: dict[int, HandOver] = {}
         self._since = now
+        self._asked: PeerId | None = None
+        """Whose answer with a model is waited for."""
         self._pull_until = 0.0
+        self._passed_over: dict[PeerId, float] = {}
+        """Who has announced a model and not sent it, and until when it is not asked."""
         self._leaving = False
 
     # --- models -----------------------------------------------------------------------------------------------
@@ -116,24 +124,29 @@ class Walks:
             Report(reports.ModelAdvanced(self.task.id, model.checkpoint.age)),
         ]
 
-    def wants(self, head: Head, now: float, pull_timeout_s: float) -> bool:
+    def wants(self, head: Head, sender: PeerId, now: float, pull_timeout_s: float) -> bool:
         """Whether to ask the sender of ``head`` for its model; at most one question at a time."""
         age = -1 if self.newest is None else self.newest.checkpoint.age
         if not self._keeps or head.age <= age or now < self._pull_until:
             return False
-        self._pull_until = now + pull_timeout_s
+        self._passed_over = {peer: until for peer, until in self._passed_over.items() if now < until}
+        if self._asked is not None:
+            self._passed_over[self._asked], self._asked = now + PASSED_OVER * pull_timeout_s, None
+        if sender in self._passed_over:
+            return False
+        self._asked, self._pull_until = sender, now + pull_timeout_s
         return True
 
     def answered(self) -> None:
         """The question that ``wants`` has led to is answered: the next one may be put."""
-        self._pull_until = 0.0
+        self._asked, self._pull_until = None, 0.0
 
     def head(self, now: float) -> Head | None:
         """What to tell others of the newest model."""
         if self.newest is None:
             return None
         trace = self._traces.get(self.newest.walk)
-        heard = now - trace.heard if trace is not None else now - self._since
+        heard = now - (self._since if trace is None else self._seen(trace))
         model = self.newest
         return Head(
             self.task.id, model.checkpoint.age, model.digest, model.walk, model.lineage, min(max(0.0, heard), 1e6)
@@ -142,8 +155,8 @@ class Walks:
     # --- walks ------------------------------------------------------------------------------------------------
 
     def round_begun(self, walk: int, lineage: Lineage, age: int, root: Descriptor | None, now: float) -> None:
-        """A round from this walk's model is under way, here or elsewhere.  ``root``: whose, if it is another's and
-        known."""
+        """A round from this walk's model, which is here, is under way, here or elsewhere.  ``root``: whose, if it is
+        another's and known."""
         self.heard(walk, lineage, age, now)
         trace = self._traces[walk]
         if (trace.age, trace.lineage) == (age, lineage):
@@ -152,12 +165,14 @@ class Walks:
                 self._look_after(trace, root, now)
 
     def heard(self, walk: int, lineage: Lineage, age: int, when: float) -> None:
-        """Somebody saw this walk at this age, at time ``when``."""
+        """This walk was at this age at time ``when``, as the model shows, which is here."""
+        if lineage == NO_LINEAGE:
+            return  # a model of no known walk
         trace = self._traces.get(walk)
         if trace is None:
             self._traces[walk] = Trace(lineage, age, when)
             return
-        if age > trace.age:
+        if age > trace.age >= 0:
             # the silence of a lost walk is no step's length: it counts as a slow step at most
             slow = SLOW_STEP * (trace.interval or self._settings.revive_timeout_s)
             interval = min(max(0.0, when - trace.heard) / (age - trace.age), slow)
@@ -168,6 +183,18 @@ class Walks:
             trace.heard = max(trace.heard, when)
             if (age, lineage) != (trace.age, trace.lineage):
                 trace.age, trace.lineage, trace.root = age, lineage, None
+
+    def rumoured(self, walk: int, lineage: Lineage, age: int, when: float) -> None:
+        """Somebody says that this walk was at this age at time ``when``.
+
+        No copy dies of it, and a revival it puts off by one time-out at most: what is true can be shown.
+        """
+        trace = self._trace(walk)
+        if lineage == NO_LINEAGE or (age, lineage) < (trace.age, trace.lineage):
+            return
+        seen, trace.rumoured = self._seen(trace), max(trace.rumoured, when)
+        if self._seen(trace) > seen and not trace.orphaned:
+            trace.revive_at = None
 
     def introduce(self, model: Model, now: float) -> list[Effect]:
         """Start every walk of a new task here."""
@@ -181,7 +208,6 @@ class Walks:
         effects: list[Effect] = [Send(sender, WalkAck(message.nonce, True), ttl_s=self._settings.walk_ack_timeout_s)]
         if self._behind(message.walk, message.checkpoint.age, message.lineage, message.retry, now):
             return effects
-        self.heard(message.walk, message.lineage, message.checkpoint.age, now)
         purpose = WalkWork(self.task.id, "received", message.walk, message.lineage, message.retry)
         return [*effects, Work(purpose, Identify(self.task, message.checkpoint))]
 
@@ -189,6 +215,7 @@ class Walks:
         """A walk's model has been checked and hashed: hold it, merged where that is due."""
         checkpoint, digest = result
         model = Model(checkpoint, digest, received.walk, received.lineage)
+        self.heard(model.walk, model.lineage, checkpoint.age, now)
         partner = self._partner(model, received.retry)
         effects = self.offer_model(model, now)
         if partner is not None and checkpoint.age < self.task.last_age:
@@ -348,13 +375,13 @@ class Walks:
         if not self._reviving(able):
             return effects
         for walk in range(self.task.walks):
-            trace = self._traces.setdefault(walk, Trace(NO_LINEAGE, -1, self._since))
+            trace = self._trace(walk)
             if self._here(walk):
                 continue
             orphaned = trace.root is not None and failed(trace.root)
             if orphaned is not trace.orphaned:
                 trace.orphaned, trace.revive_at = orphaned, None
-            if not orphaned and now < trace.heard + self._timeout(trace):
+            if not orphaned and now < self._seen(trace) + self._timeout(trace):
                 continue
             if trace.revive_at is None:
                 # each of `size` peers waits an exponential time with mean size x time-out: one walk per time-out
@@ -383,7 +410,7 @@ class Walks:
                     if self._since < best:
                         best, why = self._since, "walk never heard of"
                 elif away or not self._here(walk):
-                    when = trace.heard + self._timeout(trace) if trace.revive_at is None else trace.revive_at
+                    when = self._seen(trace) + self._timeout(trace) if trace.revive_at is None else trace.revive_at
                     if when < best:
                         best, why = when, "lost walk"
                     if trace.look_at < best and self._watched(walk, trace) is not None:
@@ -426,6 +453,13 @@ class Walks:
         self._hold(started, revived, now)
         return [report]
 
+    def _trace(self, walk: int) -> Trace:
+        return self._traces.setdefault(walk, Trace(NO_LINEAGE, -1, self._since))
+
+    def _seen(self, trace: Trace) -> float:
+        """When the walk was last known to make progress, others' word being good for one time-out."""
+        return max(trace.heard, min(trace.rumoured, trace.heard + self._timeout(trace)))
+
     def _lineage_above(self, lost: Trace | None) -> Lineage:
         """A new one, above that of a lost walk: whoever believes that one alive shall not take the new for stale."""
         if lost is not None:
@@ -452,7 +486,8 @@ class Walks:
         )
 
     def _behind(self, walk: int, age: int, lineage: Lineage, retry: bool, now: float) -> bool:
-        """Whether another copy of this walk is known to be alive and ahead, be it by a round just begun.
+        """Whether another copy of this walk is known to be alive and ahead, be it by a round just begun: known by its
+        model, which others cannot just say.
 
         Of a walk that is no retry, nobody has begun a round from this age: somebody else's is that of a copy, made when
         the acknowledgement of a hand-over was lost.

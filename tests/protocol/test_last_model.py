@@ -5,7 +5,7 @@ import pytest
 from protocol import reports
 from protocol.base.entropy import SeededEntropy
 from protocol.base.errors import ConfigurationError
-from protocol.base.ids import Digest, Lineage
+from protocol.base.ids import Digest, Lineage, PeerId
 from protocol.base.settings import LAN
 from protocol.training.walks import Walks
 from protocol.wire.messages import Head
@@ -45,11 +45,16 @@ def test_everybody_has_it_within_a_fraction_of_a_period(size: int) -> None:
 def test_one_question_at_a_time_until_it_is_answered() -> None:
     walks = Walks(make_task(), SeededEntropy("walks"), LAN, now=0.0)
     head = Head(walks.task.id, 3, Digest(bytes(32)), 0, Lineage(bytes(8)), 0.0)
-    assert walks.wants(head, 1.0, 3.0)
-    assert not walks.wants(head, 2.0, 3.0)
+    one, two = PeerId(b"1" * 16), PeerId(b"2" * 16)
+    assert walks.wants(head, one, 1.0, 3.0)
+    assert not walks.wants(head, two, 2.0, 3.0)
     walks.answered()
-    assert walks.wants(head, 2.0, 3.0)
-    assert walks.wants(head, 5.5, 3.0)  # nobody has answered: somebody else is asked
+    assert walks.wants(head, one, 2.0, 3.0)
+    assert not walks.wants(head, one, 5.5, 3.0)
+    assert walks.wants(head, two, 5.5, 3.0)  # nobody has answered: somebody else is asked
+    walks.answered()
+    assert not walks.wants(head, one, 35.4, 3.0)
+    assert walks.wants(head, one, 35.5, 3.0)
 
 
 @pytest.mark.parametrize(

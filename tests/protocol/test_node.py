@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from protocol import reports
+from protocol.aggregation.lineage import sign_hop
 from protocol.aggregation.phases import AbstainReason, DeclineReason
+from protocol.aggregation.shape import RING
 from protocol.aggregation.uses import binding
 from protocol.application import Freshness
 from protocol.base.errors import Refusal, Refused
@@ -84,6 +86,21 @@ class Desk:
         """Every round under way ends with nothing published; what follows, follows from the next event."""
         for state in list(self.node.rounds._rounds.values()):
             self.node.rounds._end(state, AbstainReason.COHORT_TOO_SMALL, NOW)
+
+    def offer(self, age: int, depth: int = 1, **changes: Any) -> m.Offer:
+        """Of ``others[0]``, for a round from ``checkpoint(age)``; its root, if it is none, is ``others[1]``."""
+        round_id, lower, above = RoundId(bytes(16)), self.node.peer, []
+        for index in range(depth):
+            upper = self.world.peers[1 + index]
+            key, descriptor = upper.keyring.signing, self.others[index]
+            signature = sign_hop(key, self.node.network, round_id, TASK.id, 3, depth - index, lower)
+            above.append(m.Ancestor(descriptor.raw, signature))
+            lower = descriptor.peer
+        offer = m.Offer(
+            round_id, TASK.id, 1, age, digest(checkpoint(age)), 3, 4, 2, depth, 3, 4, 8.0, 0, RING, 0,
+            Lineage(b"r" * 8), tuple(above), checkpoint(age).state,
+        )  # fmt: skip
+        return replace(offer, **changes)
 
     def signed(self, task: Task) -> SignedTask:
         key = self.world.peers[0].keyring.signing
@@ -200,6 +217,42 @@ def test_an_offer_outside_its_task() -> None:
     assert told(desk.hear(replace(offer, age=3, walk=1)), reports.MessageRefused)[0].reason is Refusal.MALFORMED
 
 
+@pytest.mark.parametrize("flaw", ["ancestors", "model", "none"])
+def test_what_an_offer_says_of_a_walk_is_known_once_its_ancestors_are_checked_and_its_model_is_here(flaw: str) -> None:
+    desk = Desk()
+    desk.introduce()
+    desk.end_rounds()
+    desk.do(TimePassed())
+    entry = desk.node.tasks.get(TASK.id)
+    assert entry is not None
+    trace = entry.walks._traces[0]
+    before = replace(trace)
+    changes = {"ancestors": {"ancestors": ()}, "model": {"digest": digest(checkpoint(6))}, "none": {}}[flaw]
+    effects = desk.hear(desk.offer(5, **changes))
+    assert bool(said(effects, m.Accept)) is (flaw != "ancestors")
+    assert trace == before
+    desk.work(effects)
+    if flaw == "none":
+        assert (trace.age, trace.lineage, trace.begun) == (5, Lineage(b"r" * 8), (5, Lineage(b"r" * 8)))
+    else:
+        assert trace == before
+
+
+def test_an_offer_of_a_model_that_is_here_already_is_known_to_be_true() -> None:
+    desk = Desk()
+    desk.introduce()
+    desk.end_rounds()
+    desk.work(desk.hear(desk.offer(5)))
+    desk.end_rounds()
+    lineage = Lineage(b"s" * 8)
+    entry = desk.node.tasks.get(TASK.id)
+    assert entry is not None
+    desk.node.rounds._taken.clear()
+    effects = desk.hear(desk.offer(5, lineage=lineage, state=b""))
+    assert [accept.need_state for accept in said(effects, m.Accept)] == [False]
+    assert entry.walks._traces[0].begun == (5, lineage)
+
+
 def test_an_unknown_task_is_declined_and_asked_for() -> None:
     desk = Desk()
     offer = m.Offer(
@@ -311,15 +364,14 @@ def test_a_root_that_falls_silent_is_looked_after_by_those_whom_it_invited(depth
 
     pass_time(())
     pass_time(())
-    offer = m.Offer(
-        RoundId(bytes(16)), TASK.id, 1, 3, bytes(32), 3, 4, 2, depth, 1, 4, 8.0, 0, 9, 0, Lineage(b"r" * 8), ()  # type: ignore[arg-type]
-    )  # fmt: skip
-    desk.hear(offer)
+    desk.work(desk.hear(desk.offer(3, depth)))
     entry = desk.node.tasks.get(TASK.id)
     assert entry is not None
+    orphaned = False
     while (now := max(now, desk.node.next_deadline(now)[0])) < NOW + LAN.revive_timeout_s:
         pass_time((root,))
-    assert entry.walks._traces[0].orphaned is known
+        orphaned |= entry.walks._traces[0].orphaned
+    assert orphaned is known
     assert not known or asked[0] <= NOW + LAN.walk_ack_timeout_s
     assert {desk.node.membership.state_of(d.peer) for d in others} == {Liveness.ALIVE}
 

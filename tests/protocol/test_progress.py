@@ -256,6 +256,42 @@ def test_a_member_that_says_of_everybody_that_they_have_left_holds_nobody_up() -
     assert made[1] >= 0.9 * made[0] > 0
 
 
+@pytest.mark.parametrize("said", ["heads", "offers"])
+def test_models_that_nobody_has_stop_no_walk_and_keep_none_from_being_revived(said: str) -> None:
+    made = []
+    for lies in (False, True):
+        world, task = World(9, "models", recording=False), make_task(steps=100_000)
+        begin(world, task)
+        liar, count = world.peers[8], 0
+
+        def lie(world: World = world, liar: Peer = liar, task: Task = task) -> None:
+            nonlocal count
+            for peer in world.peers[:8]:
+                assert liar.node is not None
+                none, last, lineage, count = Digest(bytes(32)), task.last_age, Lineage(b"\xff" * 8), count + 1
+                round_id = RoundId(count.to_bytes(16, "big"))
+                signature = sign_hop(liar.keyring.signing, liar.node.network, round_id, task.id, 3, 1, peer.id)
+                message: m.Message = m.Offer(
+                    round_id, task.id, 1, last - 1, none, 3, 4, 2, 1, 1, 4, 8.0, 0, 9, 0, lineage,
+                    (m.Ancestor(liar.node.descriptor.raw, signature),),
+                )  # fmt: skip
+                if said == "heads":
+                    message = m.Gossip(1, (), (), (m.Head(task.id, last, none, 0, lineage, 0.0),), ())
+                world.handle(peer, MessageReceived(liar.node.descriptor, message))
+            world.at(world.now + 2.0, lie)
+
+        world.run(2.0)
+        world.kill(world.peers[7])
+        if lies:
+            lie()
+        before = len(published(world))
+        world.run(10.0)
+        made.append(len(published(world)) - before)
+        world.kill(running_root(world, task))
+        assert world.run(60.0, lambda world=world: bool(revivals(world)))
+    assert made[1] >= 0.8 * made[0] > 0
+
+
 def test_two_walks_of_one_index_become_one() -> None:
     """For a while every hand-over reaches two peers, as if its acknowledgement had been lost at once."""
     draw = SeededEntropy("copies")

@@ -10,7 +10,7 @@ from protocol import reports
 from protocol.application import Freshness
 from protocol.base.entropy import SeededEntropy
 from protocol.base.errors import Refusal, Refused
-from protocol.base.ids import Lineage, PeerId, TaskId
+from protocol.base.ids import NO_LINEAGE, Lineage, PeerId, TaskId
 from protocol.base.limits import (
     MAX_ANSWERS,
     MAX_ANSWERS_TO_ONE,
@@ -31,6 +31,7 @@ from protocol.training.catalogue import (
     _Answers,
     signed_bytes,
 )
+from protocol.training.state import digest
 from protocol.training.task import SignedTask, Task
 from protocol.wire.messages import Checkpoint, Head, ModelReply, ModelRequest, TaskReply, TaskRequest
 from tests.protocol.aggregation.bench import make_network
@@ -238,6 +239,47 @@ def test_no_model_is_asked_for_of_a_task_that_the_user_refuses() -> None:
         c.on_model_reply(ONE, ModelReply(checkpoint(3)))
     assert unasked.value.reason is Refusal.NOT_EXPECTED
     assert entry.walks.newest is None
+
+
+def test_what_a_head_says_of_a_walk_is_known_once_its_very_model_is_here() -> None:
+    """Of several walks any may have left a newer one where the head came from."""
+    task = make_task(steps=20, walks=2)
+    c = catalogue()
+    c.adopt(signed(task), NOW)
+
+    def checkpoint(age: int) -> Checkpoint:
+        return Checkpoint(task.id, age, state.initial_state(task, np.zeros(3, np.float32)))
+
+    entry = c.get(task.id)
+    assert entry is not None
+    trace = entry.walks._trace(0)
+    announced = head(5, task=task.id, digest=digest(checkpoint(5)), heard_ago_s=2.0)
+    for promised, sent, age in ((announced, 6, -1), (replace(announced, age=7), 7, -1)):
+        c.hear_head(ONE, promised, NOW + 10)
+        (work,) = c.on_model_reply(ONE, ModelReply(checkpoint(sent)))
+        assert isinstance(work, Work)
+        c.identified(work.purpose, work.job.run(), NOW + 10)
+        assert trace.age == age
+        assert [h.lineage for h in c.heads(NOW + 10)] == [NO_LINEAGE]
+    announced = head(8, task=task.id, digest=digest(checkpoint(8)), heard_ago_s=2.0)
+    c.hear_head(ONE, announced, NOW + 10)
+    (work,) = c.on_model_reply(ONE, ModelReply(checkpoint(8)))
+    assert isinstance(work, Work)
+    assert trace.age == -1
+    c.identified(work.purpose, work.job.run(), NOW + 11)
+    assert (trace.age, trace.lineage, trace.heard) == (8, announced.lineage, NOW + 8)
+    assert [h.lineage for h in c.heads(NOW + 11)] == [announced.lineage]
+    c.hear_head(ONE, head(9, task=task.id, lineage=NO_LINEAGE), NOW + 12)
+    assert trace.rumoured == NOW + 8
+
+
+def test_a_later_model_than_was_announced_is_of_the_only_walk() -> None:
+    c = held(3)
+    entry = c.get(TASK.id)
+    assert entry is not None
+    work = pull(c, 5)
+    c.identified(work.purpose, (checkpoint(6), digest(checkpoint(6))), NOW)  # type: ignore[arg-type]
+    assert (entry.walks._trace(0).age, entry.walks._trace(0).lineage) == (6, head(5).lineage)
 
 
 def test_heads_of_tasks_unknown_or_outside_their_task() -> None:

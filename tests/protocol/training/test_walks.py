@@ -96,11 +96,12 @@ def test_only_a_newer_model_is_held() -> None:
 def test_a_newer_head_is_asked_for_once_at_a_time() -> None:
     w = walks()
     head = Head(TASK.id, 5, model(5).digest, 0, A, 0.0)
-    assert w.wants(head, NOW, 3.0)
-    assert not w.wants(head, NOW + 2.9, 3.0)
-    assert w.wants(head, NOW + 3.0, 3.0)
+    one, two = (d.peer for d in OTHERS[:2])
+    assert w.wants(head, one, NOW, 3.0)
+    assert not w.wants(head, two, NOW + 2.9, 3.0)
+    assert w.wants(head, two, NOW + 3.0, 3.0)
     w.offer_model(model(5), NOW)
-    assert not w.wants(head, NOW + 100, 3.0)
+    assert not w.wants(head, one, NOW + 100, 3.0)
 
 
 def test_the_own_head_tells_how_long_the_walk_has_been_silent() -> None:
@@ -110,6 +111,10 @@ def test_the_own_head_tells_how_long_the_walk_has_been_silent() -> None:
     w.heard(0, A, 5, NOW + 1)
     head = w.head(NOW + 4)
     assert head == Head(TASK.id, 5, model(5).digest, 0, A, 3.0)
+    w.rumoured(0, A, 5, NOW + 2)
+    rumoured = w.head(NOW + 4)
+    assert rumoured is not None
+    assert rumoured.heard_ago_s == 2.0
     ahead = w.head(NOW - 4)
     assert ahead is not None
     assert ahead.heard_ago_s == 0.0
@@ -228,6 +233,18 @@ def test_a_copy_whose_round_has_begun_elsewhere_dies_out() -> None:
 def test_a_copy_ahead_that_has_fallen_silent_does_not_count() -> None:
     w = walks()
     w.heard(0, A, 9, NOW - LAN.revive_timeout_s - 1)
+    arrive(w, model(6))
+    assert taken(w) is not None
+
+
+def test_no_copy_dies_out_for_one_whose_model_was_not_seen() -> None:
+    w = walks()
+    w.rumoured(0, B, 19, NOW)
+    arrive(w, model(6))
+    assert w.busy
+    w.rumoured(0, B, 19, NOW)
+    assert taken(w) is not None
+    said(w.on_walk(OTHERS[0], Walk(1, 0, B, False, model(19).checkpoint), NOW))  # it turns out to be no model
     arrive(w, model(6))
     assert taken(w) is not None
 
@@ -442,6 +459,40 @@ def test_news_of_the_walk_calls_the_revival_off() -> None:
     assert w.tick(others, 1, nobody, True, planned[0]) == [] or planned[0] >= now + LAN.revive_timeout_s
 
 
+@pytest.mark.parametrize(("lineage", "age"), [(A, 5), (B, 19)])
+def test_rumours_put_a_revival_off_by_one_timeout_at_most(lineage: Lineage, age: int) -> None:
+    w = walks()
+    w.offer_model(model(5), NOW)
+    w.heard(0, A, 5, NOW)
+    missed, now = None, NOW
+    while missed is None and now < NOW + 10 * LAN.revive_timeout_s:
+        w.heard(1, B, 19, now)
+        w.rumoured(0, lineage, age, now)
+        w.tick(others, 1000, nobody, True, now)
+        missed = now if w._traces[0].revive_at is not None else None
+        now += 0.5
+    assert missed == NOW + 2 * LAN.revive_timeout_s
+    planned = w._traces[0].revive_at
+    w.rumoured(0, lineage, age, now)
+    assert w._traces[0].revive_at == planned
+    w.heard(0, A, 6, now)  # and what was seen calls it off
+    assert w._traces[0].revive_at is None
+
+
+def test_a_rumour_calls_a_revival_off_while_it_counts() -> None:
+    w = walks()
+    w.offer_model(model(5), NOW)
+    w.heard(0, A, 5, NOW)
+    w.tick(others, 1000, nobody, True, NOW + LAN.revive_timeout_s)
+    assert w._traces[0].revive_at is not None
+    w.rumoured(0, A, 4, NOW + 3)  # what is known to be past is no news
+    assert w._traces[0].revive_at is not None
+    w.rumoured(0, A, 5, NOW + 3)
+    assert w._traces[0].revive_at is None
+    w.heard(1, B, 19, NOW + 3)
+    assert w.next_deadline(True) == (NOW + 3 + LAN.revive_timeout_s, "lost walk")
+
+
 def test_a_slow_walk_is_given_time() -> None:
     """Eight of its usual steps, where that is longer than the time-out."""
     w = walks()
@@ -574,6 +625,7 @@ def test_news_from_before_a_root_failed_does_not_call_its_revival_off() -> None:
     planned = w._traces[0].revive_at
     assert planned is not None
     w.heard(0, A, 5, NOW + 0.5)
+    w.rumoured(0, B, 19, NOW + 1)
     assert w._traces[0].revive_at == planned
     w.heard(0, A, 6, NOW + 2)
     assert w._traces[0].revive_at is None
