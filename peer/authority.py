@@ -42,7 +42,7 @@ def create_network(directory: Path, name: str, entropy: Entropy) -> Network:
     """Make a network called ``name`` in a new ``directory``.  Raises ``ConfigurationError`` if something is there."""
     if not 0 < len(name) <= 100 or not name.isprintable():
         raise ConfigurationError(["the network's name must have 1 to 100 printable characters"])
-    network = Network(directory, name, Authority(SigningKey.from_seed(entropy.token(32))))
+    network = Network(directory, name, Authority(SigningKey(entropy.token(32))))
     about = (
         "# A susurrus network.  Keep authority.key beside this file secret, and keep a copy of it.\n"
         f"name = {quoted(name)}\nnetwork = {quoted(network.id)}\n"

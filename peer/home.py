@@ -189,7 +189,7 @@ def read_key(path: Path, what: str) -> "SigningKey":
         seed = b""
     if len(seed) != SEED_BYTES:
         raise ConfigurationError([f"{what} {path} is damaged (not 64 hexadecimal digits); put back a copy of it"])
-    return SigningKey.from_seed(seed)
+    return SigningKey(seed)
 
 
 def read_chain(path: Path) -> "Chain | None":

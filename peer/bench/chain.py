@@ -83,7 +83,7 @@ class Chain:
     def __init__(self, dimension: int, threshold: int, modulus_bits: int, now: float) -> None:
         self.threshold, self.now = threshold, now
         self.entropy = SystemEntropy()
-        authority = Authority(SigningKey.from_seed(self.entropy.token(32)))
+        authority = Authority(SigningKey(self.entropy.token(32)))
         self.network: NetworkId = authority.network
         self.round = RoundId(self.entropy.token(16))
         self.encoding = Encoding(modulus_bits, PLANNED_COHORT, (Section(dimension, CLIP),))
@@ -98,7 +98,7 @@ class Chain:
         self._plain: bytes | None = None
 
     def _place(self, authority: Authority) -> Place:
-        ring = Keyring(SigningKey.from_seed(self.entropy.token(32)), KemSuite.X25519, self.entropy)
+        ring = Keyring(SigningKey(self.entropy.token(32)), KemSuite.X25519, self.entropy)
         ring.rotate(self.now)
         token = issue_token(authority, self.now, _LIFETIME_S, (), self.entropy, "bench")
         chain = admit(token, ring.signing.public_bytes, self.now)

@@ -96,7 +96,7 @@ def _make(path: Path, joined: "JoinToken | None", text: str) -> "tuple[SigningKe
     from protocol.identity.admission import admit
     from protocol.identity.keys import SigningKey
 
-    key = SigningKey.from_seed(SystemEntropy().token(32))
+    key = SigningKey(SystemEntropy().token(32))
     chain = admit(joined, key.public_bytes, time.time()) if joined else None
     create_home(path, seed=key.seed, chain=chain.encode() if chain else None, config=text)
     return key, chain

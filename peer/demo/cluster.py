@@ -89,7 +89,7 @@ class Cluster:
     def prepare(self, data: Dataset, shards: list[np.ndarray[Any, Any]]) -> None:
         """Make the network, and for each shard a home with its records."""
         now = time.time()
-        authority = Authority(SigningKey.from_seed(secrets.token_bytes(32)))
+        authority = Authority(SigningKey(secrets.token_bytes(32)))
         token = issue_token(authority, now, 86_400.0, (), SystemEntropy(), "demo")
         for index, rows in enumerate(shards):
             home = self.root / f"peer-{index:03d}"
@@ -98,7 +98,7 @@ class Cluster:
             self.members.append(Member(index, home))
 
     def _make_home(self, home: Path, token: JoinToken, now: float) -> None:
-        key = SigningKey.from_seed(secrets.token_bytes(32))
+        key = SigningKey(secrets.token_bytes(32))
         config = (
             '[peer]\nlisten = "127.0.0.1:0"\npreset = "local"\n\n'
             f'[data.{json.dumps(self.task.schema)}]\npath = "shard.npz"\nformat = "npz"\n'

@@ -46,7 +46,10 @@ def network_id(public_key: bytes) -> NetworkId:
 
 
 class SigningKey:
-    """An Ed25519 private key (RFC 8032).  ``public_bytes``: 32 bytes; ``peer_id``: the id that follows from it."""
+    """An Ed25519 private key (RFC 8032).  ``public_bytes``: 32 bytes; ``peer_id``: the id that follows from it.
+
+    Made of a secret seed of 32 bytes; ``ValueError`` for another length.
+    """
 
     __slots__ = ("_key", "_seed", "peer_id", "public_bytes")
 
@@ -57,11 +60,6 @@ class SigningKey:
         self._key = ed25519.Ed25519PrivateKey.from_private_bytes(self._seed)
         self.public_bytes = self._key.public_key().public_bytes_raw()
         self.peer_id = peer_id(self.public_bytes)
-
-    @classmethod
-    def from_seed(cls, seed: bytes) -> "SigningKey":
-        """The key of a 32-byte secret seed; ``ValueError`` for another length."""
-        return cls(seed)
 
     @property
     def seed(self) -> bytes:

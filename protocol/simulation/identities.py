@@ -66,7 +66,7 @@ def _pool_member(start: float, number: int, exact: bool) -> tuple[SigningKey, Ch
 
 
 def _token(entropy: SeededEntropy, start: float) -> JoinToken:
-    authority = Authority(SigningKey.from_seed(entropy.token(32)))
+    authority = Authority(SigningKey(entropy.token(32)))
     return issue_token(authority, start, _CHAIN_S, (), entropy, "simulation")
 
 

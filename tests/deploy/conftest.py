@@ -62,7 +62,7 @@ class Tokens:
 
 @pytest.fixture(scope="session")
 def tokens() -> Tokens:
-    authority = Authority(SigningKey.from_seed(SystemEntropy().token(32)))
+    authority = Authority(SigningKey(SystemEntropy().token(32)))
     now = time.time()
 
     def token(start: float) -> str:

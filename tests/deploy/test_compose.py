@@ -60,7 +60,7 @@ def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 @pytest.fixture
 def token(tmp_path: Path) -> Callable[..., None]:
     """Puts a join token where the service looks for it."""
-    authority = Authority(SigningKey.from_seed(SystemEntropy().token(32)))
+    authority = Authority(SigningKey(SystemEntropy().token(32)))
 
     def put(days: float, *, made_days_ago: float = 0.0, of: Authority = authority) -> None:
         made = time.time() - made_days_ago * DAY_S
@@ -102,7 +102,7 @@ def test_a_token_that_is_of_no_use_leaves_the_membership_that_there_is(
     start(service)
     for put in (
         lambda: token(1, made_days_ago=2),
-        lambda: token(90, of=Authority(SigningKey.from_seed(bytes(32)))),
+        lambda: token(90, of=Authority(SigningKey(bytes(32)))),
         (tmp_path / "token").unlink,
     ):
         capfd.readouterr()

@@ -31,7 +31,7 @@ class Insider:
 
     def __init__(self, token: JoinToken, session: aiohttp.ClientSession) -> None:
         now = time.time()
-        signing = SigningKey.from_seed(SystemEntropy().token(32))
+        signing = SigningKey(SystemEntropy().token(32))
         self.network = token.network
         self.chain = admit(token, signing.public_bytes, now)
         self.keyring = Keyring(signing, KemSuite.X25519, SystemEntropy())

@@ -207,7 +207,7 @@ async def test_an_envelope_is_good_once_for_one_recipient_now(victim: Victim) ->
         insider(victim.token, victim.address) as other,
         aiohttp.ClientSession() as session,
     ):
-        foreign_authority = Authority(SigningKey.from_seed(SystemEntropy().token(32)))
+        foreign_authority = Authority(SigningKey(SystemEntropy().token(32)))
         foreign = Insider(issue_token(foreign_authority, time.time(), 3600.0, (), SystemEntropy()), session)
         foreign.listens_on("127.0.0.1:9")
         also_foreign = Insider(issue_token(foreign_authority, time.time(), 3600.0, (), SystemEntropy()), session)
@@ -251,7 +251,7 @@ async def test_an_envelope_is_good_once_for_one_recipient_now(victim: Victim) ->
 
 
 async def test_a_member_of_another_network_gets_no_hello(victim: Victim) -> None:
-    foreign = Authority(SigningKey.from_seed(SystemEntropy().token(32)))
+    foreign = Authority(SigningKey(SystemEntropy().token(32)))
     async with aiohttp.ClientSession() as session:
         stranger = Insider(issue_token(foreign, time.time(), 3600.0, (), SystemEntropy()), session)
         stranger.listens_on("127.0.0.1:9")
@@ -388,7 +388,7 @@ async def test_offers_of_nonsense_are_declined_each_for_its_reason(victim: Victi
         aiohttp.ClientSession() as session,
     ):
         lower = member.target.peer
-        foreign_authority = Authority(SigningKey.from_seed(SystemEntropy().token(32)))
+        foreign_authority = Authority(SigningKey(SystemEntropy().token(32)))
         foreign = Insider(issue_token(foreign_authority, time.time(), 3600.0, (), SystemEntropy()), session)
         foreign.listens_on("127.0.0.1:9")
 
@@ -557,7 +557,7 @@ async def test_one_source_with_hundreds_of_slow_connections_leaves_room_for_othe
 
 async def test_whoever_answers_at_a_seeds_address_cannot_stop_a_peer(victim: Victim) -> None:
     """Seven liars among the seeds, and one honest seed behind them."""
-    foreign_authority = Authority(SigningKey.from_seed(SystemEntropy().token(32)))
+    foreign_authority = Authority(SigningKey(SystemEntropy().token(32)))
     late = time.time() + 1e5
     async with aiohttp.ClientSession() as session, AsyncExitStack() as stack:
         foreign = Insider(issue_token(foreign_authority, time.time(), 3600.0, (), SystemEntropy()), session)

@@ -80,12 +80,12 @@ class Member:
 def members(count: int, name: str = "driving") -> list[Member]:
     """``count`` members of the network called ``name``."""
     entropy = SeededEntropy(name)
-    authority = Authority(SigningKey.from_seed(entropy.token(32)))
+    authority = Authority(SigningKey(entropy.token(32)))
     token = issue_token(authority, NOW, 1e6, (), entropy, name)
     verifier = DescriptorVerifier(authority.key.public_bytes)
     found = []
     for _ in range(count):
-        keyring = Keyring(SigningKey.from_seed(entropy.token(32)), KemSuite.X25519, entropy)
+        keyring = Keyring(SigningKey(entropy.token(32)), KemSuite.X25519, entropy)
         keyring.rotate(NOW)
         found.append(Member(keyring, token, verifier, entropy))
     return found

@@ -25,12 +25,12 @@ class Homes:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.authority = Authority(SigningKey.from_seed(bytes(range(32))))
+        self.authority = Authority(SigningKey(bytes(range(32))))
 
     def make(self, name: str, *, age_s: float = 0.0, lifetime_s: float = 86_400.0) -> Path:
         """A home whose membership began ``age_s`` ago."""
         began = time.time() - age_s
-        key = SigningKey.from_seed(name.encode().ljust(32))
+        key = SigningKey(name.encode().ljust(32))
         token = issue_token(self.authority, began, lifetime_s, (), SeededEntropy(name))
         create_home(self.root / name, seed=key.seed, chain=admit(token, key.public_bytes, began).encode(), config="")
         return self.root / name
@@ -38,7 +38,7 @@ class Homes:
     def describe(self, name: str, address: str, *, age_s: float = 0.0) -> Descriptor:
         """A member without a home, as it described itself ``age_s`` ago, for half an hour."""
         then = time.time() - age_s
-        keyring = Keyring(SigningKey.from_seed(name.encode().ljust(32)), KemSuite.X25519, SeededEntropy(name))
+        keyring = Keyring(SigningKey(name.encode().ljust(32)), KemSuite.X25519, SeededEntropy(name))
         keyring.rotate(then)
         token = issue_token(self.authority, then, 86_400.0, (), SeededEntropy(name))
         chain = admit(token, keyring.signing.public_bytes, then)

@@ -352,7 +352,7 @@ async def test_a_restart_is_a_newer_word_of_the_same_peer_with_new_keys(homes: H
 
 
 async def test_the_newest_task_is_the_one_that_came_last_also_after_a_restart(homes: Homes) -> None:
-    path, key = homes.make("a"), SigningKey.from_seed(b"7" * 32)
+    path, key = homes.make("a"), SigningKey(b"7" * 32)
     for name in ("one", "two", "three", "four"):
         storage = await Storage.open(path / "state.db")
         encoding = make_task(name=name).encode()
@@ -363,7 +363,7 @@ async def test_the_newest_task_is_the_one_that_came_last_also_after_a_restart(ho
 
 
 async def test_what_a_schemas_tasks_ask_outlives_the_task_that_asked_it_first(homes: Homes, tmp_path: Path) -> None:
-    path, key = homes.make("a"), SigningKey.from_seed(b"7" * 32)
+    path, key = homes.make("a"), SigningKey(b"7" * 32)
     (tmp_path / "toy.csv").write_text("a,b,y,z\n" + "0.5,-0.5,1,0\n0.25,0.5,0,1\n" * 5)
     config = f'[data.toy]\npath = "{tmp_path / "toy.csv"}"\n'
     first = make_task(model="logistic", target="y", classes=("0", "1"), dimension=3)

@@ -28,7 +28,7 @@ def test_a_home_keeps_its_key_private(path: Path) -> None:
     assert stat.S_IMODE((path / "key").stat().st_mode) == 0o600
     assert stat.S_IMODE(path.stat().st_mode) == 0o700
     with open_home(path) as home:
-        assert home.signing_key.peer_id == SigningKey.from_seed(SEED).peer_id
+        assert home.signing_key.peer_id == SigningKey(SEED).peer_id
         assert home.chain is None
         assert home.database.parent == path
 

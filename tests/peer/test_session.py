@@ -32,8 +32,8 @@ PATIENCE_S = 20.0
 @pytest.fixture
 def home(tmp_path: Path) -> AsyncIterator[Home]:
     now = time.time()
-    token = issue_token(Authority(SigningKey.from_seed(bytes(32))), now, 3600.0, (), SystemEntropy(), "test")
-    chain = admit(token, SigningKey.from_seed(b"1" * 32).public_bytes, now)
+    token = issue_token(Authority(SigningKey(bytes(32))), now, 3600.0, (), SystemEntropy(), "test")
+    chain = admit(token, SigningKey(b"1" * 32).public_bytes, now)
     create_home(tmp_path / "home", seed=b"1" * 32, chain=chain.encode(), config="")
     with open_home(tmp_path / "home") as opened:
         yield opened

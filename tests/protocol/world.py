@@ -176,7 +176,7 @@ class World:
         self.hasty: list[tuple[PeerId, RoundId]] = []
         """Who let a round be seen that was not."""
         self._handled: Counter[tuple[PeerId, int]] = Counter()
-        authority = Authority(SigningKey.from_seed(self.entropy.token(32)))
+        authority = Authority(SigningKey(self.entropy.token(32)))
         self._token = issue_token(authority, START, 1e7, (), self.entropy, "world")
         self.verifier = DescriptorVerifier(authority.key.public_bytes)
         self._recording = recording
@@ -190,7 +190,7 @@ class World:
 
     def _identity(self, name: str, application: ToyApplication) -> tuple[Keyring, Surroundings]:
         entropy = self.entropy.fork(name)
-        keyring = Keyring(SigningKey.from_seed(entropy.token(32)), KemSuite.X25519, entropy)
+        keyring = Keyring(SigningKey(entropy.token(32)), KemSuite.X25519, entropy)
         chain = admit(self._token, keyring.signing.public_bytes, START)
         return keyring, Surroundings(
             keyring, chain, self.verifier, self.settings, entropy, application, recording=self._recording

@@ -19,7 +19,7 @@ from protocol.base.errors import ConfigurationError
 from protocol.identity.admission import admit, issue_token
 from protocol.identity.keys import SigningKey
 
-KEY = SigningKey.from_seed(bytes(range(32)))
+KEY = SigningKey(bytes(range(32)))
 
 
 @pytest.fixture

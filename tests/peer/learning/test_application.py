@@ -28,7 +28,7 @@ from protocol.wire.messages import Checkpoint, Decline, Partial
 from tests.protocol.aggregation.bench import make_bench, said
 from tests.protocol.world import make_task
 
-KEY = SigningKey.from_seed(bytes(32))
+KEY = SigningKey(bytes(32))
 
 
 class Now:
@@ -180,7 +180,7 @@ def test_what_was_asked_is_known_after_a_restart_whatever_task_is_held_then(tmp_
 
 
 def test_the_user_and_those_whom_he_names_ask_what_they_like(tmp_path: Path, task: Task) -> None:
-    own, stranger = SigningKey.from_seed(b"o" * 32), SigningKey.from_seed(b"s" * 32)
+    own, stranger = SigningKey(b"o" * 32), SigningKey(b"s" * 32)
     other, third = asking(task, "other", target="other"), asking(task, "third", target="third")
     named = make(tmp_path, task, 10, limits=Limits(submitters=(KEY.peer_id.hex(),)))
     assert [named.accepts(asked, KEY.public_bytes) for asked in (task, other)] == [None, None]

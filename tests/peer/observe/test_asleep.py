@@ -56,7 +56,7 @@ async def test_the_same_keys_and_no_members(boards: tuple[StatusBoard, SleepingB
 
 
 async def test_tasks_and_models_come_from_storage(boards: tuple[StatusBoard, SleepingBoard]) -> None:
-    asleep, key = boards[1], SigningKey.from_seed(b"7" * 32)
+    asleep, key = boards[1], SigningKey(b"7" * 32)
     encoding = TASK.encode()
     await asleep.storage.save_task(encoding, key.public_bytes, key.sign(signed_bytes(encoding)))
     assert (await asleep.status())["age"] is None
@@ -75,7 +75,7 @@ async def test_tasks_and_models_come_from_storage(boards: tuple[StatusBoard, Sle
 
 
 async def test_the_newest_task_is_the_one_that_came_last(boards: tuple[StatusBoard, SleepingBoard]) -> None:
-    asleep, key = boards[1], SigningKey.from_seed(b"7" * 32)
+    asleep, key = boards[1], SigningKey(b"7" * 32)
     for name in ("one", "two", "three", "four"):
         encoding = make_task(name=name).encode()
         await asleep.storage.save_task(encoding, key.public_bytes, key.sign(signed_bytes(encoding)))

@@ -18,7 +18,7 @@ from protocol.identity.admission import Authority, issue_token
 from protocol.identity.keys import SigningKey
 
 SECRET = "0123456789abcdef" * 4
-TOKEN = issue_token(Authority(SigningKey.from_seed(bytes(32))), 0.0, 1000.0, (), SeededEntropy(1)).encode()
+TOKEN = issue_token(Authority(SigningKey(bytes(32))), 0.0, 1000.0, (), SeededEntropy(1)).encode()
 
 
 @pytest.fixture

@@ -116,11 +116,11 @@ def told(effects: list[Effect]) -> list[Any]:
 def make_network(name: str, size: int) -> tuple[Authority, list[Member]]:
     """A network of its own."""
     entropy = SeededEntropy(name)
-    authority = Authority(SigningKey.from_seed(entropy.token(32)))
+    authority = Authority(SigningKey(entropy.token(32)))
     token = issue_token(authority, NOW, 1e6, (), entropy, name)
     members = []
     for _ in range(size):
-        keyring = Keyring(SigningKey.from_seed(entropy.token(32)), KemSuite.X25519, entropy)
+        keyring = Keyring(SigningKey(entropy.token(32)), KemSuite.X25519, entropy)
         keyring.rotate(NOW)
         chain = admit(token, keyring.signing.public_bytes, NOW)
         descriptor = make_descriptor(keyring, chain, addresses=["10.0.0.1:1"], incarnation=1, now=NOW, lifetime_s=1800)

@@ -22,7 +22,7 @@ from protocol.wire.messages import Partial, SealedSeed
 
 NOW = 1_700_000_000.0
 ENTROPY = SeededEntropy("jobs")
-AUTHORITY = Authority(SigningKey.from_seed(ENTROPY.token(32)))
+AUTHORITY = Authority(SigningKey(ENTROPY.token(32)))
 NETWORK: NetworkId = AUTHORITY.network
 ROUND = RoundId(bytes(16))
 ENCODING = Encoding(32, 8, (Section(300, 1.0), Section(2, 5.0)))
@@ -32,7 +32,7 @@ TRUSTEES = 2
 
 
 def peer() -> tuple[Keyring, Descriptor]:
-    ring = Keyring(SigningKey.from_seed(ENTROPY.token(32)), KemSuite.X25519, ENTROPY)
+    ring = Keyring(SigningKey(ENTROPY.token(32)), KemSuite.X25519, ENTROPY)
     ring.rotate(NOW)
     token = issue_token(AUTHORITY, NOW, 1e6, (), ENTROPY, "jobs")
     chain = admit(token, ring.signing.public_bytes, NOW)

@@ -22,12 +22,12 @@ class World:
     @classmethod
     def make(cls, name: str, lifetime_s: float = 86400.0) -> "World":
         entropy = SeededEntropy(name)
-        authority = Authority(SigningKey.from_seed(entropy.token(32)))
+        authority = Authority(SigningKey(entropy.token(32)))
         token = issue_token(authority, NOW, lifetime_s, ("seed.example:9400",), entropy, "test")
         return cls(entropy, authority, token, DescriptorVerifier(authority.key.public_bytes))
 
     def ring(self, suite: KemSuite = KemSuite.X25519) -> Keyring:
-        ring = Keyring(SigningKey.from_seed(self.entropy.token(32)), suite, self.entropy)
+        ring = Keyring(SigningKey(self.entropy.token(32)), suite, self.entropy)
         ring.rotate(NOW)
         return ring
 

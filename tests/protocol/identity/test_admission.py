@@ -32,7 +32,7 @@ def reason(call, *args, **kwargs) -> Refusal:
 
 @pytest.fixture
 def peer_key() -> bytes:
-    return SigningKey.from_seed(b"p" * 32).public_bytes
+    return SigningKey(b"p" * 32).public_bytes
 
 
 def test_token_round_trip(world):
@@ -134,7 +134,7 @@ def test_foreign_chain(world, other_world, peer_key):
 
 def test_chain_of_another_key(world, peer_key):
     chain = admit(world.token, peer_key, NOW)
-    thief = SigningKey.from_seed(b"t" * 32).public_bytes
+    thief = SigningKey(b"t" * 32).public_bytes
     assert reason(verify_chain, chain, world.authority.key.public_bytes, thief, NOW) is Refusal.NOT_A_MEMBER
 
 
@@ -156,9 +156,9 @@ def test_stretched_certificates(world, peer_key):
 
 def test_a_peer_cannot_admit(world, peer_key):
     """A member's certificate gives no right to sign further ones."""
-    member = SigningKey.from_seed(b"p" * 32)
+    member = SigningKey(b"p" * 32)
     chain = admit(world.token, member.public_bytes, NOW)
-    friend = SigningKey.from_seed(b"f" * 32).public_bytes
+    friend = SigningKey(b"f" * 32).public_bytes
     key = world.authority.key.public_bytes
     start, end = chain.peer.issued_ms, chain.peer.expires_ms
     statement = _peer_statement(key, chain.token.token_key, friend, start, end)
@@ -180,7 +180,7 @@ def test_chain_bytes_cut_or_touched(world, peer_key):
 
 
 def test_authority_repr_hides_its_seed():
-    authority = Authority(SigningKey.from_seed(b"s" * 32))
+    authority = Authority(SigningKey(b"s" * 32))
     assert "ssss" not in repr(authority)
 
 

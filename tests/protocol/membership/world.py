@@ -40,7 +40,7 @@ class Peer:
         self.name = name
         self.settings = settings
         self.entropy = world.entropy.fork(name)
-        self.keyring = Keyring(SigningKey.from_seed(self.entropy.token(32)), KemSuite.X25519, self.entropy)
+        self.keyring = Keyring(SigningKey(self.entropy.token(32)), KemSuite.X25519, self.entropy)
         self.keyring.rotate(world.now)
         self.chain = admit(world.token, self.keyring.signing.public_bytes, world.now)
         self.id = self.keyring.peer_id
@@ -103,7 +103,7 @@ class World:
         self.now = START
         self.settings = settings
         self.entropy = SeededEntropy(seed)
-        authority = Authority(SigningKey.from_seed(self.entropy.token(32)))
+        authority = Authority(SigningKey(self.entropy.token(32)))
         self.token = issue_token(authority, self.now, 90 * 86400.0, (), self.entropy)
         self.verifier = DescriptorVerifier(authority.key.public_bytes)
         self.peers: list[Peer] = []

@@ -61,7 +61,7 @@ class Member:
 class Network:
     def __init__(self, name: str) -> None:
         self.entropy = SeededEntropy(name)
-        self.authority = Authority(SigningKey.from_seed(self.entropy.token(32)))
+        self.authority = Authority(SigningKey(self.entropy.token(32)))
         self.token = issue_token(self.authority, NOW, 86400.0, (), self.entropy, "test")
 
     def describe(self, ring: Keyring, now: float = NOW, incarnation: int = 1, lifetime_s: float = 1800.0) -> Descriptor:
@@ -71,7 +71,7 @@ class Network:
         )
 
     def member(self, suite: KemSuite = KemSuite.X25519, **cache: int) -> Member:
-        ring = Keyring(SigningKey.from_seed(self.entropy.token(32)), suite, self.entropy)
+        ring = Keyring(SigningKey(self.entropy.token(32)), suite, self.entropy)
         ring.rotate(NOW)
         return Member(self, ring, self.describe(ring), ReplayCache(**cache))
 
