@@ -15,6 +15,7 @@ from peer.transport.addresses import parse_address
 from protocol.base.errors import ConfigurationError
 from protocol.base.ids import ID_BYTES
 from protocol.base.limits import MAX_ADDRESSES, MAX_COHORT, MAX_COLLUSION_THRESHOLD, MAX_FEATURES
+from protocol.base.printing import shown
 from protocol.base.settings import PRESETS, Settings
 
 Check = Callable[[Any], Any]
@@ -46,8 +47,7 @@ class Key:
 
 def show(value: object) -> str:
     """``value`` as an error quotes it: short, and as TOML would write it."""
-    text = str(value).lower() if isinstance(value, bool) else repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    return str(value).lower() if isinstance(value, bool) else shown(value)
 
 
 def text(value: Any) -> str:

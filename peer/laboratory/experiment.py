@@ -23,8 +23,9 @@ from peer.laboratory.kinds import KINDS, Kind, ReadsFiles, Value
 from peer.laboratory.outline import Outline
 from peer.toml import parsed
 from protocol.base.errors import ConfigurationError
+from protocol.base.printing import shown
 from protocol.simulation import streams
-from protocol.simulation.plain import Table, shown
+from protocol.simulation.plain import Table
 
 FULL = "full"
 """The scale of an experiment as its file says it."""

@@ -15,8 +15,8 @@ from peer.errors import PeerError
 from peer.files import why
 from peer.laboratory.garbage import uncollected
 from protocol.base.errors import ConfigurationError
+from protocol.base.printing import shown
 from protocol.simulation import churn, scenario
-from protocol.simulation.plain import shown
 from protocol.simulation.run import Run, finish, prepare
 from protocol.simulation.trace import Comparison, Diverged, StopHere, Tracer
 

@@ -10,7 +10,8 @@ from typing import Any
 
 from peer.laboratory import words
 from peer.laboratory.kinds import Value
-from protocol.simulation.plain import Table, shown
+from protocol.base.printing import shown
+from protocol.simulation.plain import Table
 
 _KINDS = ("line", "points", "bars")
 _LOG = ("", "x", "y", "xy")

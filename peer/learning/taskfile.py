@@ -15,6 +15,7 @@ from peer.learning.models import make_model
 from peer.toml import parsed
 from protocol.base.errors import ConfigurationError
 from protocol.base.limits import MAX_FEATURES, MAX_TASK
+from protocol.base.printing import shown
 from protocol.training.task import Scalar, Task
 
 STATISTICS_ROUNDS = 5
@@ -201,7 +202,7 @@ class _Reader:
         for table, keys in known.items():
             content = raw.get(table, {})
             if not isinstance(content, dict):
-                self._say(table, f"must be a table, not {_show(content)}")
+                self._say(table, f"must be a table, not {shown(content)}")
                 content = {}
             for key in content:
                 if key not in keys:
@@ -258,9 +259,9 @@ class _Reader:
         for key, value in given.items():
             whole = isinstance(defaults[key], int)
             if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
-                self._say(f"{table}.{key}", f"must be a {'whole number' if whole else 'number'}, not {_show(value)}")
+                self._say(f"{table}.{key}", f"must be a {'whole number' if whole else 'number'}, not {shown(value)}")
             elif not whole and not _is_number(value):
-                self._say(f"{table}.{key}", f"must be a finite number, not {_show(value)}")
+                self._say(f"{table}.{key}", f"must be a finite number, not {shown(value)}")
             elif key == "minimum_cohort" and value < 1:
                 self._say(f"{table}.{key}", f"must be at least collusion_threshold + 1, not {value}")
             else:
@@ -270,12 +271,12 @@ class _Reader:
     def _text(self, key: str, value: Any, default: str) -> str:
         if isinstance(value, str) and value:
             return value
-        self._say(key, f"must be text, not {_show(value)}")
+        self._say(key, f"must be text, not {shown(value)}")
         return default
 
     def _flag(self, key: str, value: Any) -> bool:
         if not isinstance(value, bool):
-            self._say(key, f"must be true or false, not {_show(value)}")
+            self._say(key, f"must be true or false, not {shown(value)}")
             return False
         return value
 
@@ -288,14 +289,14 @@ class _Reader:
             if isinstance(content, str) or (isinstance(content, int | float) and abs(content) < 2**63):
                 kept[key] = content
             else:
-                self._say(f"task.hyper.{key}", f"must be a number, text, true or false, not {_show(content)}")
+                self._say(f"task.hyper.{key}", f"must be a number, text, true or false, not {shown(content)}")
         return kept
 
     def _statistics_rounds(self, data: dict[str, Any]) -> int:
         standardise = self._flag("data.standardise", data.get("standardise", data.get("statistics_rounds", 0) != 0))
         rounds = data.get("statistics_rounds", STATISTICS_ROUNDS if standardise else 0)
         if not isinstance(rounds, int) or isinstance(rounds, bool):
-            self._say("data.statistics_rounds", f"must be a whole number, not {_show(rounds)}")
+            self._say("data.statistics_rounds", f"must be a whole number, not {shown(rounds)}")
             return 0
         if standardise != (rounds != 0):
             right = "true, so it must be at least 1" if standardise else "false, so it must be 0"
@@ -337,7 +338,7 @@ class _Reader:
             if len(set(value)) < len(value):
                 self._say("data.features", f"'{next(v for v in value if value.count(v) > 1)}' is named twice")
             return tuple(value)
-        wrong = "is missing" if value is None else f"{_show(value)} will not do"
+        wrong = "is missing" if value is None else f"{shown(value)} will not do"
         self._say("data.features", f"{wrong}, give a list of names or their number (1 to 100000)")
         return ()
 
@@ -363,7 +364,7 @@ class _Reader:
     def _pair(self, key: str, value: Any) -> tuple[float, float]:
         if isinstance(value, list) and len(value) == 2 and all(_is_number(v) for v in value) and value[0] < value[1]:
             return float(value[0]), float(value[1])
-        self._say(key, f"must be [low, high], two finite numbers with low below high, not {_show(value)}")
+        self._say(key, f"must be [low, high], two finite numbers with low below high, not {shown(value)}")
         return (0.0, 1.0)
 
 
@@ -374,8 +375,3 @@ def _is_number(value: Any) -> bool:
         return math.isfinite(float(value))
     except OverflowError:
         return False
-
-
-def _show(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."

@@ -6,6 +6,7 @@ whatever else they show.  Invariants: what is printable stays as it is, in any s
 
 from datetime import UTC, datetime
 
+MAX_SHOWN = 60
 _JOINERS = str.maketrans("", "", "\u200c\u200d")
 """Persian, the scripts of India and emoji are not written without them, and they move no cursor."""
 
@@ -18,6 +19,12 @@ def is_printable(text: str) -> bool:
 def printable(text: str) -> str:
     """``text`` with escapes in the place of whatever is not printable."""
     return "".join(c if is_printable(c) else c.encode("unicode_escape").decode() for c in text)
+
+
+def shown(value: object) -> str:
+    """A value as it stands in a sentence, cut to a bearable length."""
+    text = repr(value)
+    return text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 3] + "..."
 
 
 def date(seconds: float) -> str:

@@ -10,9 +10,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from protocol.base.errors import ConfigurationError
+from protocol.base.printing import shown
 from protocol.simulation.distributions import Constant, Distribution, Exponential, field_of
 from protocol.simulation.phones import HOUR_S, SESSION_S, Smartphones
-from protocol.simulation.plain import Table, shown
+from protocol.simulation.plain import Table
 from protocol.simulation.sessions import ChurnModel, Session, joined
 from protocol.simulation.streams import generator
 from protocol.simulation.traces import Trace, devices, parse_csv

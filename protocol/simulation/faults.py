@@ -14,7 +14,8 @@ from itertools import pairwise
 
 from protocol.base.entropy import Entropy
 from protocol.base.errors import ConfigurationError
-from protocol.simulation.plain import LARGEST, Table, shown
+from protocol.base.printing import shown
+from protocol.simulation.plain import LARGEST, Table
 
 MAX_FAULTS = 100_000
 MAX_NAMED = 1_000_000

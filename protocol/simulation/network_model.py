@@ -13,9 +13,10 @@ from enum import IntEnum
 from typing import Any
 
 from protocol.base.errors import ConfigurationError
+from protocol.base.printing import shown
 from protocol.simulation.distributions import Constant, Distribution, Exponential, Lognormal, field_of
 from protocol.simulation.figures import SETUP_FAILED_S, SETUP_SUCCEEDED_S, SETUP_SUCCESS_SHARE
-from protocol.simulation.plain import Table, shown
+from protocol.simulation.plain import Table
 
 _NONE, _MILLISECOND, _PATIENCE = Constant(0.0), Constant(0.001), Constant(10.0)
 

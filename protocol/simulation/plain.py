@@ -9,6 +9,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from protocol.base.printing import shown
+
 _REQUIRED = object()
 LARGEST = 1e15
 """Of any number, in any unit: more than is meant."""
@@ -123,12 +125,6 @@ class Table:
         for key in self._data:
             if key not in self._known:
                 self.say(f"{self.place} has no key {shown(key)}; its keys: {', '.join(self._known)}")
-
-
-def shown(value: object) -> str:
-    """A value as it stands in a sentence, cut to a bearable length."""
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def _range(least: float, above: float, most: float) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from protocol.base.errors import ConfigurationError
+from protocol.base.printing import shown
 from protocol.base.settings import PRESETS, WAN, Settings
 from protocol.simulation import churn, faults, network_model
 from protocol.simulation.churn import Always
@@ -17,7 +18,7 @@ from protocol.simulation.costs import Costs
 from protocol.simulation.distributions import Distribution, field_of
 from protocol.simulation.faults import Fault
 from protocol.simulation.network_model import NetworkModel
-from protocol.simulation.plain import Table, shown
+from protocol.simulation.plain import Table
 from protocol.simulation.sessions import ChurnModel
 from protocol.training.task import Task
 

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from io import StringIO
 
 from protocol.base.errors import ConfigurationError
-from protocol.simulation.plain import shown
+from protocol.base.printing import shown
 from protocol.simulation.sessions import Session
 
 MAX_TRACE = 256 * 2**20
