@@ -261,12 +261,17 @@ class Session:
     async def _load(self, task: Task) -> None:
         application = self._house.application
         await self._house.storage.remember_uses(application.question(task))
+        problem = None
         try:
             await self._aside(application.load, task)
         except ConfigurationError as error:
-            sentence = "; ".join(error.problems)
-            self._house.tallies.refusals[task.id] = sentence
-            log.error("task '%s': this peer cannot take part: %s", task.name, sentence)
+            problem = "; ".join(error.problems)
+        if self.driver.node.tasks.get(task.id) is None:  # it has gone for another task meanwhile
+            self._forget(task.id)
+            return
+        if problem is not None:
+            self._house.tallies.refusals[task.id] = problem
+            log.error("task '%s': this peer cannot take part: %s", task.name, problem)
             return
         self._house.tallies.refusals.pop(task.id, None)
         self.driver.post(TimePassed())

@@ -148,11 +148,12 @@ class LocalApplication:
         if binding.classes and binding.classes != task.classes:
             return f"its classes are not those of config.toml's [data.{task.schema}]"
         some, this = question(task, binding)
-        known = limits.submitters != (ANYBODY,) or submitter == self._own
-        if some in self._asked and this not in self._asked and not known:
+        named = binding.features and binding.target and binding.classes
+        trusted = limits.submitters != (ANYBODY,) or submitter == self._own
+        if some in self._asked and this not in self._asked and not (named or trusted):
             return (
-                f"it asks other columns or classes of the schema '{task.schema}' than the first task did;"
-                " limits.submitters may name who shall ask what he likes"
+                f"it asks other columns or classes of the schema '{task.schema}' than the first task did; name"
+                f" features, target and classes in [data.{task.schema}], or limits.submitters"
             )
         self._asked |= {some, this}
         return None

@@ -78,6 +78,8 @@ async def test_a_task_that_was_dropped_is_forgotten(home: Home) -> None:
     board.tallies.refusals[task.id], board.evaluations[task.id] = "unreadable", Evaluation(1, 0.5, 0.5)
     board.observer.report(reports.TaskDropped(task))
     assert (board.tallies.refusals, board.evaluations, forgotten) == ({}, {}, [task.id])
+    await running.daemon.session._load(task)  # which was under way, and can read nothing
+    assert (board.tallies.refusals, forgotten) == ({}, 2 * [task.id])
     assert await running.stop() == 0
 
 

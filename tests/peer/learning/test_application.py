@@ -10,7 +10,7 @@ import pytest
 
 from peer.config import Config, DataBinding, Limits
 from peer.learning import application as application_module
-from peer.learning.application import LocalApplication
+from peer.learning.application import LocalApplication, question
 from peer.learning.datasets import Schema
 from peer.learning.models import Floats, Params, Softmax
 from peer.learning.readers import write_npz
@@ -201,6 +201,8 @@ def test_what_the_configuration_names_is_not_the_tasks_to_choose(tmp_path: Path,
     refused = application.accepts(junk, KEY.public_bytes)
     assert refused is not None
     assert "classes" in refused
+    before = replace(binding, features=(), target=None, classes=())
+    application.recall(question(junk, before))  # asked before the user has said what may be
     for features, target in ((("x", "y"), "t"), (("u", "v"), "w")):  # names that mean nothing here
         fitting = replace(junk, features=features, target=target, classes=("no", "yes"))
         assert application.accepts(fitting, KEY.public_bytes) is None
