@@ -145,7 +145,7 @@ class LocalApplication:
         binding = self._config.data.get(task.schema)
         if binding is None:
             return f"no data is bound to its schema: config.toml has no [data.{task.schema}]"
-        if binding.classes and binding.classes != task.classes:
+        if binding.classes and set(binding.classes) != set(task.classes):
             return f"its classes are not those of config.toml's [data.{task.schema}]"
         some, this = question(task, binding)
         named = binding.features and binding.target and binding.classes

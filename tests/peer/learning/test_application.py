@@ -204,7 +204,7 @@ def test_what_the_configuration_names_is_not_the_tasks_to_choose(tmp_path: Path,
     before = replace(binding, features=(), target=None, classes=())
     application.recall(question(junk, before))  # asked before the user has said what may be
     for features, target in ((("x", "y"), "t"), (("u", "v"), "w")):  # names that mean nothing here
-        fitting = replace(junk, features=features, target=target, classes=("no", "yes"))
+        fitting = replace(junk, features=features, target=target, classes=("yes", "no"))
         assert application.accepts(fitting, KEY.public_bytes) is None
 
 
