@@ -46,10 +46,7 @@ class Desk:
         self.tasks = Catalogue(self.application, SeededEntropy("tasks"), LAN, key, self.engaged.__contains__)
 
     def adopt(self, task: Task, by: int, now: float = NOW, **how: Any) -> list[Effect]:
-        key = MEMBERS[by].keyring.signing
-        return self.tasks.adopt(SignedTask(task, key.public_bytes, key.sign(signed_bytes(task.encode()))), now, **how)[
-            1
-        ]
+        return self.tasks.adopt(signed(task, by), now, **how)[1]
 
     def fill(self, by: int, count: int = MAX_TASKS_OF_ONE) -> list[Task]:
         """Tasks of one submitter, all going on."""
