@@ -366,7 +366,7 @@ def offer(held: Held, member: Insider) -> m.Offer:
     made = m.Offer(
         round=RoundId(SystemEntropy().token(16)), task=task.id, kind=int(task.kind_at(held.age)), age=held.age,
         digest=held.digest, collusion_threshold=task.collusion_threshold, minimum_cohort=task.minimum_cohort,
-        branching=task.branching, depth=1, cap=1, cohort_cap=3, budget_s=4.0, slice_low=0, slice_high=2**63, walk=0,
+        branching=task.branching, depth=1, cap=2, cohort_cap=3, budget_s=4.0, slice_low=0, slice_high=2**63, walk=0,
         lineage=Lineage(bytes(8)), ancestors=(),
     )  # type: ignore[arg-type]  # fmt: skip
     return replace(made, ancestors=(hop(made, member, member.target.peer),))
@@ -414,7 +414,7 @@ async def test_offers_of_nonsense_are_declined_each_for_its_reason(victim: Victi
                 below(own, collusion_threshold=s + 1), below(own, collusion_threshold=16),
                 made(minimum_cohort=held.task.minimum_cohort - 1), made(minimum_cohort=10**6),
                 made(branching=held.task.branching + 1), made(branching=64), made(kind=other_kind),
-                made(cap=3), made(cap=10**6), made(cohort_cap=held.task.cohort + 1), made(cohort_cap=10**6),
+                made(cap=1), made(cap=3), made(cap=10**6), made(cohort_cap=held.task.cohort + 1), made(cohort_cap=10**6),
                 made(slice_low=2**63, slice_high=0), made(slice_low=1, slice_high=0),
             ],
             DeclineReason.TOO_LATE: [made(budget_s=0.0)],
@@ -451,7 +451,7 @@ async def test_offers_of_nonsense_are_declined_each_for_its_reason(victim: Victi
             assert not [x for x in member.heard if isinstance(x, m.Accept | m.Partial | m.Abstain)]
         # the same hands make an offer that is taken: it was the nonsense that was declined
         end: type[m.Message]
-        for good, end in ((made(), m.Abstain), (below(own, second, depth=2), m.Partial)):
+        for good, end in ((made(), m.Abstain), (below(own, second, depth=2, cap=1), m.Partial)):
             assert await member.send(good) == 202
             await member.answer(m.Accept, round=good.round)
             await member.answer(end, round=good.round)  # S = 2 others must stand between a value and the light
