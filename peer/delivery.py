@@ -47,6 +47,7 @@ INTRODUCE_YOURSELF, KEY_IS_GONE, SEEN_BEFORE = 428, 410, 409
 """What a sender acts on.  An envelope that was seen before has arrived: its first answer was lost."""
 SOMEBODY_ELSE = (403, 404, 405, 421)
 """What a peer of another network, another program or another peer says: private addresses exist in many places."""
+_ITSELF = "is this peer itself"
 
 
 @dataclass(slots=True)
@@ -163,7 +164,8 @@ class Delivery:
                 answered = answered or problem is None
                 if problem is not None:
                     tried.append(problem)
-        self.observer.dialled(answered, tried)
+        # the first peer of a network is often its only seed: that is no complaint
+        self.observer.dialled(answered, [] if all(problem.endswith(_ITSELF) for problem in tried) else tried)
 
     async def _hello(self, address: str) -> str | None:
         """None if another member of this network answered; else one sentence."""
@@ -174,7 +176,7 @@ class Delivery:
         except Refused as refused:
             return f"{address}: {refused}"
         if descriptor.peer == self.own().peer:
-            return f"{address}: is this peer itself"
+            return f"{address}: {_ITSELF}"
         self.found(descriptor)
         return None
 

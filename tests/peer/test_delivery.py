@@ -383,8 +383,10 @@ async def test_seeds_that_do_not_answer_are_told_with_what_was_tried_once(
     assert len(caplog.messages) == 2
 
 
-async def test_no_seeds_are_no_complaint(seat: Seat, caplog: pytest.LogCaptureFixture) -> None:
+async def test_no_seeds_but_itself_are_no_complaint(seat: Seat, caplog: pytest.LogCaptureFixture) -> None:
     await seat.delivery.dial([])
+    seat.at(FIRST, seat.me)
+    await seat.delivery.dial([FIRST])  # the first peer of a network
     assert caplog.messages == []
 
 
