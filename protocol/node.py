@@ -111,7 +111,7 @@ class Node:
             case TimePassed():
                 effects += self._tick(now)
             case PeerFound(descriptor):
-                effects += self.membership.found(descriptor, now)
+                self.membership.found(descriptor, now)
             case TaskIntroduced(signed, state):
                 effects += self._introduce(signed, state, now)
             case AddressesChanged(addresses):
@@ -386,7 +386,7 @@ class Node:
                 entry.restoring = checkpoint.age
                 effects.append(identify(entry.task, "restored", checkpoint))
         for descriptor in restored.descriptors:
-            effects += self.membership.found(descriptor, now)
+            self.membership.found(descriptor, now)
         return effects
 
     def _is_final(self, report: Report) -> bool:
@@ -427,4 +427,5 @@ class Node:
             self._given.keyring.rotate(now)
         self.descriptor = self._describe(incarnation, now)
         told = PersistIdentity(incarnation, self.descriptor.kem_epoch)
-        return [told, *self.membership.set_own(self.descriptor)]
+        self.membership.set_own(self.descriptor)
+        return [told]

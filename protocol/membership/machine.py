@@ -45,7 +45,7 @@ _RUMOURED = frozenset((Liveness.SUSPECT, Liveness.DEAD, Liveness.LEFT))
 
 
 class Membership:
-    """One peer's membership; every method that takes ``now`` returns the effects it asks for, in order."""
+    """One peer's membership; what a method asks for it returns, in order."""
 
     def __init__(
         self, own: Descriptor, settings: Settings, entropy: Entropy, verifier: DescriptorVerifier, now: float
@@ -148,7 +148,7 @@ class Membership:
 
     # --- what happened ---------------------------------------------------------------------------------------
 
-    def set_own(self, descriptor: Descriptor) -> list[Effect]:
+    def set_own(self, descriptor: Descriptor) -> None:
         """This peer signed a new descriptor; a higher incarnation is passed on without waiting for the period."""
         own = self._bulletin.own
         if descriptor.peer != own.peer:
@@ -158,9 +158,8 @@ class Membership:
         self._bulletin.own = descriptor
         self._bulletin.announce(descriptor.peer)
         self.incarnation = max(self.incarnation, descriptor.incarnation)
-        return []
 
-    def found(self, descriptor: Descriptor, now: float) -> list[Effect]:
+    def found(self, descriptor: Descriptor, now: float) -> None:
         """A verified descriptor from a seed or from before a restart: greet its peer at once, unless they talk already.
 
         A network that started together asks its seeds again together: greeted by all, they would be given up by all.
@@ -171,7 +170,6 @@ class Membership:
         self._learn(descriptor, now, [member.peer for member in spare])
         if self._view.member(descriptor.peer) is not None and not self.talked_with(descriptor.peer):
             self.greet_soon(descriptor.peer)
-        return []
 
     def heard(self, sender: Descriptor, now: float) -> None:
         """An authentic message of ``sender`` arrived, whatever its kind: to be told before what is in it."""

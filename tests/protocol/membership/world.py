@@ -156,7 +156,7 @@ class World:
     def carry_out(self, peer: Peer, effects: Sequence[Effect]) -> None:
         if peer.members.incarnation > peer.own.incarnation:
             peer.incarnation = peer.members.incarnation
-            effects = [*effects, *peer.members.set_own(peer.sign())]
+            peer.members.set_own(peer.sign())
         for effect in effects:
             match effect:
                 case Send(to, message):
@@ -174,7 +174,8 @@ class World:
 
     def found(self, peer: Peer, seed: Peer) -> None:
         if peer.running:
-            self.carry_out(peer, peer.members.found(seed.own, self.now))
+            peer.members.found(seed.own, self.now)
+            self.carry_out(peer, ())
 
     def draw_delay(self) -> float:
         low, high = self.delay
