@@ -285,6 +285,8 @@ class Session:
         while entry is not None and entry.walks.newest is not None:
             checkpoint = entry.walks.newest.checkpoint
             figures = await self._aside(self._house.application.evaluate, entry.task, checkpoint)
+            if self.driver.node.tasks.get(task_id) is not entry:  # it has gone for another task meanwhile
+                break
             if figures is not None:
                 self.board.evaluations[task_id] = Evaluation(checkpoint.age, figures[0], figures[1])
             await asyncio.sleep(1.0)

@@ -44,6 +44,10 @@ class Application(Protocol):
         """None if the user agrees to take part, else one human sentence why not."""
         ...
 
+    def adopted(self, task: Task) -> None:
+        """An accepted task is held from now on."""
+        ...
+
     def contribution_job(self, task: Task, kind: RoundKind, checkpoint: Checkpoint) -> Job:
         """A job whose result is a ``Contribution`` with sections as ``sections_of(task, kind)``."""
         ...

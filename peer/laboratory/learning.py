@@ -66,6 +66,9 @@ class Learning:
         """Every task."""
         return None
 
+    def adopted(self, task: Task) -> None:
+        """Nothing."""
+
     def gate(self) -> str | None:
         """Always open."""
         return None

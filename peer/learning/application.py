@@ -36,12 +36,21 @@ log = logging.getLogger("susurrus.learning")
 HOUR_S = 3600.0
 
 
-def question(task: Task, binding: DataBinding) -> tuple[bytes, bytes]:
-    """That tasks of a schema ask some columns and labels of a file, and that this one asks these: the first without the
-    second means others.  Kept among what is used up for good (``protocol.aggregation.uses``)."""
-    asked = (binding.features or task.features, binding.target or task.target, task.classes)
-    schema = b"question" + task.schema.encode()
-    return schema, schema + b"\0" + hashlib.sha256(json.dumps(asked).encode()).digest()
+def question(task: Task, binding: DataBinding) -> dict[bytes, bytes]:
+    """What a task chooses of a file: features, target and labels, as far as the configuration does not name them.
+
+    A key for each that says that it was chosen, and one that says how.  Both are kept among what is used up for good
+    (``protocol.aggregation.uses``).
+    """
+    parts = ("features", binding.features, task.features), ("target", binding.target, task.target), (
+        "classes", binding.classes, task.classes,
+    )  # fmt: skip
+    found = {}
+    for part, named, asked in parts:
+        if not named:
+            some = b"question" + task.schema.encode() + b"\0" + part.encode()
+            found[some] = some + b"\0" + hashlib.sha256(json.dumps(asked).encode()).digest()
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,16 +156,18 @@ class LocalApplication:
             return f"no data is bound to its schema: config.toml has no [data.{task.schema}]"
         if binding.classes and set(binding.classes) != set(task.classes):
             return f"its classes are not those of config.toml's [data.{task.schema}]"
-        some, this = question(task, binding)
-        named = binding.features and binding.target and binding.classes
         trusted = limits.submitters != (ANYBODY,) or submitter == self._own
-        if some in self._asked and this not in self._asked and not (named or trusted):
+        chosen = question(task, binding).items()
+        if not trusted and any(some in self._asked and this not in self._asked for some, this in chosen):
             return (
                 f"it asks other columns or classes of the schema '{task.schema}' than the first task did; name"
                 f" features, target and classes in [data.{task.schema}], or limits.submitters"
             )
-        self._asked |= {some, this}
         return None
+
+    def adopted(self, task: Task) -> None:
+        """From now on strangers' tasks of its schema ask the same."""
+        self._asked |= set(self.question(task))
 
     def gate(self) -> str | None:
         """Open unless the power gate is closed or the hourly allowance is used up."""
@@ -183,7 +194,7 @@ class LocalApplication:
     def question(self, task: Task) -> tuple[bytes, ...]:
         """What an accepted task has used up once anybody can see whether the records fit it."""
         binding = self._config.data.get(task.schema)
-        return () if binding is None else question(task, binding)
+        return () if binding is None else tuple(key for pair in question(task, binding).items() for key in pair)
 
     def contributed(self) -> None:
         """A contribution has left: it counts towards the allowance."""

@@ -58,6 +58,9 @@ class NoiseApplication:
         """The same for every task."""
         return self.refusal
 
+    def adopted(self, task: Task) -> None:
+        """Nothing."""
+
     def gate(self) -> str | None:
         """Open unless ``closed`` says why not."""
         return self.closed

@@ -58,7 +58,7 @@ class Entry:
     """Why this peer's user does not take part, or None."""
     walks: Walks
     since: float
-    """When it came, or this peer was started."""
+    """When it came; of before this peer was started: long ago."""
     asked: tuple[PeerId, ModelWork] | None = None
     """Whom this peer has asked for a newer model, and what is to be done with the answer."""
     restoring: int | None = None
@@ -136,7 +136,8 @@ class Catalogue:
         self._entries: dict[TaskId, Entry] = {}
         self._in_order: list[Entry] = []
         self._asked_tasks: dict[TaskId, tuple[PeerId, float, int]] = {}
-        self._passed_over: dict[TaskId, float] = {}
+        self._passed_over: dict[TaskId, tuple[float, bool]] = {}
+        """Until when a task is not asked for, and whether that holds although a model of it is announced."""
         self._answers = _Answers()
 
     def get(self, task: TaskId) -> Entry | None:
@@ -184,7 +185,10 @@ class Catalogue:
         effects: list[Effect] = []
         for entry in self._in_the_way(signed, refused is not None, displaces and refused is None, now):
             effects += self._drop(entry)
-        entry = Entry(signed, refused, Walks(task, self._entropy, self._settings, now, keeps=refused is None), now)
+        if refused is None:
+            self._application.adopted(task)
+        walks = Walks(task, self._entropy, self._settings, now, keeps=refused is None)
+        entry = Entry(signed, refused, walks, now if save else float("-inf"))
         self._entries[task.id] = entry
         self._in_order.append(entry)
         if save:
@@ -200,7 +204,8 @@ class Catalogue:
             sentence, rivals = lacking
             may_go = [e for e in rivals if displaces and self._over(e) and (own or now - e.since >= SETTLED_S)]
             if not may_go:
-                self._pass_over(signed.task.id, now + SETTLED_S)
+                # whose teller has no model of it yet may take a place once another has
+                self._pass_over(signed.task.id, now + SETTLED_S, anyway=displaces or refused)
                 raise Refused(Refusal.BUSY, sentence)
             gone.append(min(may_go, key=lambda e: (e.refused is None, e.signed.submitter_key == self._own_key)))
             held = [entry for entry in held if entry is not gone[-1]]
@@ -235,14 +240,18 @@ class Catalogue:
         task = entry.task
         del self._entries[task.id]
         self._in_order = [other for other in self._in_order if other is not entry]
-        self._pass_over(task.id, float("inf"))  # others still hold it, and it is over
+        self._pass_over(task.id, float("inf"), anyway=True)  # others still hold it, and it is over
         return [DropTask(task.id, task.encode()), Report(reports.TaskDropped(task))]
 
-    def _pass_over(self, task: TaskId, until: float) -> None:
+    def _pass_over(self, task: TaskId, until: float, *, anyway: bool) -> None:
         self._passed_over.pop(task, None)
         while len(self._passed_over) >= MAX_PASSED_OVER:
             del self._passed_over[next(iter(self._passed_over))]
-        self._passed_over[task] = until
+        self._passed_over[task] = until, anyway
+
+    def _is_passed_over(self, task: TaskId, age: int, now: float) -> bool:
+        until, anyway = self._passed_over.get(task, (now, False))
+        return now < until and (anyway or age < 0)
 
     def hear_of(
         self, sender: Descriptor, known: tuple[TaskId, ...], now: float, ages: Mapping[TaskId, int]
@@ -255,7 +264,8 @@ class Catalogue:
         going_on = sum(not self._over(entry) for entry in self._in_order)
         room = min(MAX_TASKS - going_on - len(self._asked_tasks), MAX_ASKED_OF_ONE - of_this_one)
         told = (self._entries, self._asked_tasks)
-        unknown = [t for t in known if not any(t in ids for ids in told) and self._passed_over.get(t, now) <= now]
+        unknown = [t for t in known if not any(t in ids for ids in told)]
+        unknown = [t for t in unknown if not self._is_passed_over(t, ages.get(t, -1), now)]
         wanted = unknown[: max(0, room)]
         for task in wanted:
             self._asked_tasks[task] = (sender.peer, now + ASK_AGAIN_S, ages.get(task, -1))

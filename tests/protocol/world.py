@@ -91,12 +91,17 @@ class ToyApplication:
         self.fresh = fresh
         self.closed: str | None = None
         self.refusal: str | None = None
+        self.held: list[str] = []
+        """Names of the tasks that it has been told are held."""
 
     def freshness(self, task: Task) -> Freshness:
         return self.fresh
 
     def accepts(self, task: Task, submitter_key: bytes) -> str | None:
         return self.refusal
+
+    def adopted(self, task: Task) -> None:
+        self.held.append(task.name)
 
     def gate(self) -> str | None:
         return self.closed

@@ -148,6 +148,14 @@ def asking(task: Task, name: str, **changes: Any) -> Task:
     return replace(task, name=name, **changes)
 
 
+def takes(application: LocalApplication, task: Task, key: SigningKey = KEY) -> bool:
+    """Whether it takes part in a task that it gets."""
+    refused = application.accepts(task, key.public_bytes)
+    if refused is None:
+        application.adopted(task)
+    return refused is None
+
+
 def test_strangers_may_choose_columns_and_labels_once(tmp_path: Path, task: Task) -> None:
     """Whether a file fits can be seen from outside: who may ask as he likes reads a label in six questions."""
     names = tuple(reversed(task.features))
@@ -158,24 +166,24 @@ def test_strangers_may_choose_columns_and_labels_once(tmp_path: Path, task: Task
         asking(task, "columns", features=names),
     ]
     application = make(tmp_path, task, 10)
-    assert application.accepts(replace(task, collusion_threshold=1), KEY.public_bytes) is not None
+    assert not takes(application, replace(task, collusion_threshold=1))
+    assert application.accepts(others[0], KEY.public_bytes) is None, "accepted, and never held"
     for first in (task, asking(task, "again"), asking(task, "harder", collusion_threshold=4)):
-        assert application.accepts(first, KEY.public_bytes) is None
+        assert takes(application, first)
     for other in others:
         refused = application.accepts(other, KEY.public_bytes)
         assert refused is not None
         assert "other columns or classes" in refused
-    assert application.accepts(replace(others[0], schema="elsewhere"), KEY.public_bytes) is not None
+    assert not takes(application, replace(others[0], schema="elsewhere"))
 
 
 def test_what_was_asked_is_known_after_a_restart_whatever_task_is_held_then(tmp_path: Path, task: Task) -> None:
     before, other = make(tmp_path, task, 10), asking(task, "other", target="other")
-    assert before.accepts(task, KEY.public_bytes) is None
+    assert takes(before, task)
     after = make(tmp_path, task, 10)
     after.recall([*before.question(task), b"model"])
-    assert after.accepts(other, KEY.public_bytes) is not None
-    assert after.accepts(asking(task, "again"), KEY.public_bytes) is None
-    assert after.accepts(replace(other, schema="elsewhere"), KEY.public_bytes) is not None
+    assert not takes(after, other)
+    assert takes(after, asking(task, "again"))
     assert before.question(replace(task, schema="elsewhere")) == ()
 
 
@@ -183,29 +191,47 @@ def test_the_user_and_those_whom_he_names_ask_what_they_like(tmp_path: Path, tas
     own, stranger = SigningKey(b"o" * 32), SigningKey(b"s" * 32)
     other, third = asking(task, "other", target="other"), asking(task, "third", target="third")
     named = make(tmp_path, task, 10, limits=Limits(submitters=(KEY.peer_id.hex(),)))
-    assert [named.accepts(asked, KEY.public_bytes) for asked in (task, other)] == [None, None]
+    assert [takes(named, asked) for asked in (task, other)] == [True, True]
     config = Config(home=tmp_path, data={task.schema: DataBinding(task.schema, tmp_path / "shard.npz", "npz")})
     for first in (stranger, own):
         application = LocalApplication(config, SeededEntropy(1), b"peer", Now(), own=own.peer_id)
-        assert application.accepts(task, first.public_bytes) is None
-        assert application.accepts(other, stranger.public_bytes) is not None
-        assert application.accepts(other, own.public_bytes) is None
-        assert application.accepts(asking(other, "again"), stranger.public_bytes) is None, "his own user has asked it"
-        assert application.accepts(third, stranger.public_bytes) is not None
+        assert takes(application, task, first)
+        assert not takes(application, other, stranger)
+        assert takes(application, other, own)
+        assert takes(application, asking(other, "again"), stranger), "his own user has asked it"
+        assert not takes(application, third, stranger)
 
 
-def test_what_the_configuration_names_is_not_the_tasks_to_choose(tmp_path: Path, task: Task) -> None:
-    binding = DataBinding(task.schema, tmp_path / "x.csv", "csv", "mine", ("a", "b"), ("no", "yes"))
-    application = LocalApplication(Config(home=tmp_path, data={task.schema: binding}), SeededEntropy(1), b"peer", Now())
-    junk = replace(task, features=("x", "y"), ranges=task.ranges[:2], target="t", classes=("no", "x"), dimension=3)
-    refused = application.accepts(junk, KEY.public_bytes)
-    assert refused is not None
-    assert "classes" in refused
-    before = replace(binding, features=(), target=None, classes=())
-    application.recall(question(junk, before))  # asked before the user has said what may be
-    for features, target in ((("x", "y"), "t"), (("u", "v"), "w")):  # names that mean nothing here
-        fitting = replace(junk, features=features, target=target, classes=("yes", "no"))
-        assert application.accepts(fitting, KEY.public_bytes) is None
+@pytest.mark.parametrize("classes", [("no", "yes"), ()])
+def test_what_the_configuration_names_is_not_the_tasks_to_choose(
+    tmp_path: Path, task: Task, classes: tuple[str, ...]
+) -> None:
+    """Nor does it matter what was asked before the user has named it: to mend the configuration is his own act."""
+    asked = {"classes": classes, "dimension": 3, "target_range": (0.0, 0.0) if classes else (0.0, 1.0)}
+    first = replace(task, features=("x", "y"), ranges=task.ranges[:2], target="t", **asked)  # type: ignore[arg-type]
+    plain = DataBinding(task.schema, tmp_path / "x.csv", "csv")
+
+    def application(**names: Any) -> LocalApplication:
+        data = {task.schema: replace(plain, **names)}
+        made = LocalApplication(Config(home=tmp_path, data=data), SeededEntropy(1), b"peer", Now())
+        made.recall([key for pair in question(first, plain).items() for key in pair])
+        return made
+
+    renamed = replace(first, features=("u", "v"), target="w")  # names that mean nothing where the user names his own
+    assert not takes(application(), renamed)
+    assert not takes(application(features=("a", "b")), renamed)
+    assert takes(application(features=("a", "b")), first)
+    assert takes(application(target="mine"), first)
+    assert takes(application(features=("a", "b"), target="mine"), renamed)
+    other = replace(first, classes=("no", "x"))
+    assert not takes(application(), other)
+    assert not takes(application(features=("a", "b"), target="mine"), other)
+    if classes:
+        named = application(features=("a", "b"), target="mine", classes=("yes", "no"))
+        assert takes(named, renamed)
+        refused = named.accepts(other, KEY.public_bytes)
+        assert refused is not None
+        assert "classes" in refused
 
 
 def test_whoever_records_takes_part_in_public_tasks_alone(tmp_path: Path, task: Task) -> None:

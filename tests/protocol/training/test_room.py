@@ -243,6 +243,35 @@ def test_what_was_dropped_is_not_asked_for_again_and_what_found_no_room_is_after
     assert not desk.asks(held[0], LATER + 1e9)
 
 
+def test_a_task_whose_teller_has_no_model_yet_is_asked_for_again_where_there_is_one() -> None:
+    """Its id is faster than its model."""
+    desk, new = Desk(), a_task(1, 50)
+    held = desk.fill(1)
+    desk.finish(held[0])
+    with pytest.raises(Refused):
+        desk.told(new, 1, age=None)
+    assert not desk.asks(new, LATER, None)
+    assert desk.told(new, 1) == [held[0].id]
+
+
+def test_a_task_of_before_a_restart_has_settled() -> None:
+    """Else a peer that is never up for so long would never make room."""
+    desk = Desk()
+    held = [a_task(1, i) for i in range(MAX_TASKS_OF_ONE)]
+    for task in held:
+        desk.adopt(task, 1, save=False)
+    desk.finish(*held)
+    assert desk.told(a_task(1, 50), 1, NOW + 1.0) == [held[0].id]
+
+
+def test_what_finds_no_room_is_not_what_its_schemas_tasks_ask() -> None:
+    desk = Desk()
+    desk.fill(1)
+    with pytest.raises(Refused):
+        desk.told(a_task(1, 50), 1)
+    assert desk.application.held == [f"{i} of 1" for i in range(MAX_TASKS_OF_ONE)]
+
+
 def test_where_nothing_can_go_nothing_is_asked_for() -> None:
     desk = Desk()
     mine = desk.fill(OWN, MAX_TASKS)
