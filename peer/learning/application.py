@@ -6,7 +6,7 @@ Invariants: records are read once, outside the event loop, for all tasks that ta
 and held once for all of them; until they are, and wherever they cannot be, this peer has none; what cannot be read is
 said in one sentence and never half-used, and the sentence quotes no record unless a person has typed the command that
 asked for it.  Whether records fit a task is seen by its submitter: so strangers may choose the columns and labels of a
-schema once, and not again until the answers tell what stands in a file.
+schema once; chosen again and again, the answers would tell what stands in a file.
 """
 
 import hashlib
@@ -42,11 +42,13 @@ def question(task: Task, binding: DataBinding) -> dict[bytes, bytes]:
     A key for each that says that it was chosen, and one that says how.  Both are kept among what is used up for good
     (``protocol.aggregation.uses``).
     """
-    parts = ("features", binding.features, task.features), ("target", binding.target, task.target), (
-        "classes", binding.classes, task.classes,
-    )  # fmt: skip
+    parts = {
+        "features": (binding.features, task.features),
+        "target": (binding.target, task.target),
+        "classes": (binding.classes, task.classes),
+    }
     found = {}
-    for part, named, asked in parts:
+    for part, (named, asked) in parts.items():
         if not named:
             some = b"question" + task.schema.encode() + b"\0" + part.encode()
             found[some] = some + b"\0" + hashlib.sha256(json.dumps(asked).encode()).digest()
@@ -119,7 +121,7 @@ class LocalApplication:
         self._config = config
         self._own = own
         self._asked: set[bytes] = set()
-        """The ``question`` of every task that this peer has accepted."""
+        """What the tasks that this peer takes part in have chosen, also those of before: keys of ``question``."""
         self._recording = recording
         self._entropy = entropy
         self._split_seed = hashlib.sha256(b"susurrus held-out split\0" + split_seed).digest()
