@@ -24,6 +24,8 @@ from protocol import reports
 from protocol.events import AddressesChanged
 from protocol.identity.admission import Authority, admit, issue_token
 from protocol.identity.keys import SigningKey
+from protocol.training.task import Task
+from protocol.wire.messages import Checkpoint
 from tests.protocol.world import make_task
 
 PATIENCE_S = 20.0
@@ -80,6 +82,26 @@ async def test_a_task_that_was_dropped_is_forgotten(home: Home) -> None:
     assert (board.tallies.refusals, board.evaluations, forgotten) == ({}, {}, [task.id])
     await running.daemon.session._load(task)  # which was under way, and can read nothing
     assert (board.tallies.refusals, forgotten) == ({}, 2 * [task.id])
+    assert await running.stop() == 0
+
+
+async def test_figures_of_a_task_that_goes_while_it_is_evaluated_do_not_come_back(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running, task = Running(home, LISTEN), make_task()
+    await until(lambda: running.ups)
+    session = running.daemon.session
+    newest = SimpleNamespace(checkpoint=Checkpoint(task.id, 1, b""))
+    held = [SimpleNamespace(task=task, walks=SimpleNamespace(newest=newest))]
+
+    def evaluate(task: Task, checkpoint: Checkpoint) -> tuple[float, float]:
+        held.clear()
+        return 0.5, 0.5
+
+    monkeypatch.setattr(session.driver.node.tasks, "get", lambda _: held[0] if held else None)
+    monkeypatch.setattr(running.daemon.application, "evaluate", evaluate)
+    await session._evaluate(task.id)
+    assert (held, session.board.evaluations) == ([], {})
     assert await running.stop() == 0
 
 
